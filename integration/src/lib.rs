@@ -1,0 +1,1 @@
+//! Tests that run whole services together, against real parts.

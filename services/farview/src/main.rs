@@ -1,0 +1,2 @@
+//! The farview executable.
+fn main() {}

@@ -1,0 +1,1 @@
+//! One PromQL view over all endpoints: fan-out, merge, deduplication, HTTP API.

@@ -1,0 +1,1 @@
+//! Stands beside one Prometheus: serves its data over StoreAPI, renders and reloads its configuration.

@@ -1,0 +1,1 @@
+//! A changing set of addresses becomes callable, health-checked, balanced gRPC channels.

@@ -1,0 +1,1 @@
+//! Layers of configuration: defaults, file, environment, flags, into typed structs.

@@ -1,0 +1,1 @@
+//! Names become a changing set of addresses, by DNS and by file.

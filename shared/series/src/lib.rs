@@ -1,0 +1,1 @@
+//! Sorted series in, sorted series out: k-way merge and replica deduplication.

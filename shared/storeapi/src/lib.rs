@@ -1,0 +1,1 @@
+//! StoreAPI and Info spoken by client and server: frames, requests, status mapping.

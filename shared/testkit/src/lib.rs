@@ -1,0 +1,1 @@
+//! Real parts and stages for tests: Prometheus processes, DNS servers, fault proxies.
