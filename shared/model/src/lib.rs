@@ -1,1 +1,28 @@
-//! The words of the domain: labels, matchers, time ranges, histograms, warnings, kinds of errors.
+//! The words of the domain.
+//!
+//! Everything that talks about Prometheus data says it with these types: [`Labels`] and [`Matcher`], [`TimeRange`],
+//! samples as columns ([`Samples`]), native histograms ([`FloatHistogram`]), what a caller may do about an error
+//! ([`ErrorKind`]) and what an answer has to say beside its data ([`Warnings`]).
+//!
+//! The crate does no I/O, reads no clock and knows no runtime, no wire format and no protobuf type.
+
+pub mod error;
+pub mod histogram;
+pub mod labels;
+pub mod matcher;
+pub mod resolution;
+pub mod sample;
+pub mod time;
+pub mod warnings;
+
+pub use error::ErrorKind;
+pub use histogram::{CounterResetHint, FloatHistogram, Span};
+pub use labels::{Labels, LabelsBuilder};
+pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use resolution::{Aggregate, Resolution};
+pub use sample::{STALE_NAN_BITS, Samples, is_stale_nan};
+pub use time::TimeRange;
+pub use warnings::Warnings;
+
+/// The label that holds a series' metric name.
+pub const METRIC_NAME: &str = "__name__";

@@ -1,1 +1,10 @@
-//! PromQL: text to syntax tree to plan to operators over batches of whole series.
+//! PromQL: text to syntax tree ([`parse`]), to plan, to operators over batches of whole series.
+//!
+//! The crate knows no gRPC, no HTTP and no object storage: it asks a [`Queryable`] for series and gets them as a stream in
+//! label order, each with its samples still compressed behind [`SampleSource`]. It follows Prometheus 3.14.
+
+pub mod ast;
+pub mod functions;
+pub mod source;
+
+pub use source::{Queryable, SampleSource, Select, SeriesStream, SourceError, SourceSeries};

@@ -1,1 +1,8 @@
-//! Sorted series in, sorted series out: k-way merge and replica deduplication.
+//! Sorted series in, sorted series out.
+//!
+//! A series with its compressed chunks is a [`ChunkSeries`]. Query merges streams of them from many endpoints, store merges
+//! blocks, compact will too; all of them deduplicate by the same rules. No I/O, no clock, no runtime.
+
+pub mod chunk_series;
+
+pub use chunk_series::{AggrChunk, ChunkData, ChunkSeries};

@@ -1,1 +1,8 @@
-//! The bytes of a Prometheus TSDB: chunks of every encoding, decoded to arrays and encoded again.
+//! The bytes of a Prometheus TSDB.
+//!
+//! Chunks of every encoding ([`Chunk`]) are decoded to columns ([`farview_model::Samples`]) in one go, and encoded again.
+//! Pure: bytes come in as slices, nothing here does I/O or reads a clock.
+
+pub mod chunk;
+
+pub use chunk::{Chunk, Encoding};
