@@ -58,7 +58,8 @@ pub struct FloatHistogram {
 impl PartialEq for FloatHistogram {
     /// Equal bits in every field; the hint does not count.
     fn eq(&self, other: &Self) -> bool {
-        let bits = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits());
+        let bits =
+            |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(x, y)| x.to_bits() == y.to_bits());
         self.schema == other.schema
             && self.zero_threshold.to_bits() == other.zero_threshold.to_bits()
             && self.zero_count.to_bits() == other.zero_count.to_bits()

@@ -199,7 +199,11 @@ impl fmt::Display for Labels {
             if i > 0 {
                 f.write_str(", ")?;
             }
-            if is_legacy_name(name) { f.write_str(name)? } else { write!(f, "{name:?}")? }
+            if is_legacy_name(name) {
+                f.write_str(name)?
+            } else {
+                write!(f, "{name:?}")?
+            }
             write!(f, "={value:?}")?;
         }
         f.write_str("}")

@@ -6,6 +6,7 @@
 //!
 //! The crate does no I/O, reads no clock and knows no runtime, no wire format and no protobuf type.
 
+pub mod budget;
 pub mod error;
 pub mod histogram;
 pub mod labels;
@@ -15,6 +16,7 @@ pub mod sample;
 pub mod time;
 pub mod warnings;
 
+pub use budget::{Budget, BudgetExceeded, Reservation};
 pub use error::ErrorKind;
 pub use histogram::{CounterResetHint, FloatHistogram, Span};
 pub use labels::{Labels, LabelsBuilder};

@@ -62,13 +62,11 @@ impl Matcher {
         let (name, value) = (name.into(), value.into());
         let regex = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
-            MatchOp::Regex | MatchOp::NotRegex => Some(
-                regex::RegexBuilder::new(&format!("^(?s:{value})$")).build().map_err(|error| MatcherError::Regex {
-                    name: name.clone(),
-                    pattern: value.clone(),
-                    reason: error.to_string(),
-                })?,
-            ),
+            MatchOp::Regex | MatchOp::NotRegex => {
+                Some(regex::RegexBuilder::new(&format!("^(?s:{value})$")).build().map_err(|error| {
+                    MatcherError::Regex { name: name.clone(), pattern: value.clone(), reason: error.to_string() }
+                })?)
+            }
         };
         Ok(Self { op, name, value, regex })
     }
