@@ -1,0 +1,50 @@
+# The verbs of this repository. `./justw` runs them with the pinned version of just.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+export FARVIEW_PROMETHEUS := justfile_directory() / ".tools/prometheus2/usr/bin/prometheus"
+export FARVIEW_PROMTOOL := justfile_directory() / ".tools/prometheus2/usr/bin/promtool"
+export FARVIEW_PROMETHEUS3 := justfile_directory() / ".tools/prometheus3/usr/bin/prometheus"
+export FARVIEW_PROMTOOL3 := justfile_directory() / ".tools/prometheus3/usr/bin/promtool"
+
+# List the recipes
+default:
+    @just --list --unsorted
+
+# Two clusters, three real Prometheus, one global view; `--check` proves it and exits
+demo *args: tools
+    cargo build --profile ci -p farview -p farview-integration --bins
+    target/ci/demo --farview target/ci/farview {{ args }}
+
+# Every test, with all that it needs
+test: tools lint
+    cargo test --workspace --no-fail-fast
+
+# Formatting, lints, arrows between crates
+lint:
+    cargo fmt --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Build the binary
+build:
+    cargo build --release -p farview
+
+# Real servers for tests and demo, unpacked into .tools/
+tools:
+    @integration/tools/prometheus
+
+# Generate the wire types anew from the .proto files
+proto:
+    UPDATE_PROTO=1 cargo test -q -p farview-proto
+
+# Flags and metrics pages, from the code
+docs:
+    UPDATE_DOCS=1 cargo test -q -p farview --test docs
+
+# The micro-benches
+bench *args:
+    cargo bench {{ args }}
+
+# Licences, sources, arrows and, where the database can be had, advisories (needs cargo-deny)
+deny:
+    cargo deny check bans licenses sources
