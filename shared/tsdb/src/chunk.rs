@@ -1,6 +1,8 @@
 //! Chunks: up to some hundred samples of one series, compressed.
 
+use crate::xor;
 use bytes::Bytes;
+use farview_model::{ErrorKind, Samples, TimeRange};
 
 /// The encoding of a chunk, by Prometheus' numbers (`tsdb/chunkenc/chunk.go`). StoreAPI's numbers are one lower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +37,9 @@ impl Encoding {
     }
 }
 
+/// Samples in a chunk at most, as Prometheus writes them.
+pub const MAX_SAMPLES: usize = 120;
+
 /// A compressed chunk as it lies in a block or travels over the wire, without length and checksum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
@@ -42,4 +47,88 @@ pub struct Chunk {
     pub encoding: Encoding,
     /// The compressed samples; a slice of the buffer they arrived in.
     pub data: Bytes,
+}
+
+/// Why a chunk cannot be decoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChunkError {
+    /// The data end within a sample.
+    #[error("chunk data end within a sample at byte {offset} of {len}")]
+    Truncated {
+        /// Where.
+        offset: usize,
+        /// Length of the data.
+        len: usize,
+    },
+    /// The chunk says it has more samples than its bits can hold.
+    #[error("chunk of {len} bytes claims {count} samples")]
+    TooManySamples {
+        /// What it claims.
+        count: usize,
+        /// Length of the data.
+        len: usize,
+    },
+    /// This version cannot read the encoding.
+    #[error("chunk encoding {0:?} cannot be read by this version")]
+    Unsupported(Encoding),
+    /// A field has a value that cannot be.
+    #[error("chunk is malformed at byte {offset}: {reason}")]
+    Malformed {
+        /// Where.
+        offset: usize,
+        /// What is wrong.
+        reason: &'static str,
+    },
+}
+
+impl ChunkError {
+    /// Returns what the caller can do: nothing but to say so, the data are corrupt.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Corrupt
+    }
+}
+
+/// Reads the sample count in front of every chunk; refuses one that the data cannot hold (a sample takes two bits).
+pub(crate) fn sample_count(data: &[u8]) -> Result<usize, ChunkError> {
+    let Some(head) = data.get(..2) else { return Err(ChunkError::Truncated { offset: 0, len: data.len() }) };
+    let count = u16::from_be_bytes([head[0], head[1]]) as usize;
+    if count > 1 + data.len() * 4 {
+        return Err(ChunkError::TooManySamples { count, len: data.len() });
+    }
+    Ok(count)
+}
+
+impl Chunk {
+    /// Returns how many samples the chunk says it has.
+    ///
+    /// # Errors
+    /// [`ChunkError`] if the data are too short to say, or for the number they claim.
+    pub fn num_samples(&self) -> Result<usize, ChunkError> {
+        sample_count(&self.data)
+    }
+
+    /// Decodes the samples that lie in `range` and appends them to `out`.
+    ///
+    /// # Errors
+    /// [`ChunkError`] if the chunk is malformed; `out` then holds what came before the fault.
+    pub fn decode(&self, range: TimeRange, out: &mut Samples) -> Result<(), ChunkError> {
+        match self.encoding {
+            Encoding::Xor => {
+                let before = out.timestamps.len();
+                let result = xor::decode(&self.data, range, &mut out.timestamps, &mut out.values);
+                if !out.start_timestamps.is_empty() {
+                    let added = out.timestamps.len() - before;
+                    out.start_timestamps.extend(std::iter::repeat_n(0, added));
+                }
+                result
+            }
+            encoding => Err(ChunkError::Unsupported(encoding)),
+        }
+    }
+
+    /// Encodes floats in rising time as one XOR chunk; at most 65,535 of them, of which Prometheus itself would put
+    /// [`MAX_SAMPLES`] in one.
+    pub fn encode_xor(timestamps: &[i64], values: &[f64]) -> Self {
+        Self { encoding: Encoding::Xor, data: xor::encode(timestamps, values).into() }
+    }
 }

@@ -3,6 +3,8 @@
 //! Chunks of every encoding ([`Chunk`]) are decoded to columns ([`farview_model::Samples`]) in one go, and encoded again.
 //! Pure: bytes come in as slices, nothing here does I/O or reads a clock.
 
+mod bits;
 pub mod chunk;
+mod xor;
 
-pub use chunk::{Chunk, Encoding};
+pub use chunk::{Chunk, ChunkError, Encoding, MAX_SAMPLES};
