@@ -4,5 +4,6 @@
 //! blocks, compact will too; all of them deduplicate by the same rules. No I/O, no clock, no runtime.
 
 pub mod chunk_series;
+pub mod merge;
 
 pub use chunk_series::{AggrChunk, ChunkData, ChunkSeries};
