@@ -4,6 +4,7 @@
 //! blocks, compact will too; all of them deduplicate by the same rules. No I/O, no clock, no runtime.
 
 pub mod chunk_series;
+pub mod dedup;
 pub mod merge;
 
 pub use chunk_series::{AggrChunk, ChunkData, ChunkSeries};
