@@ -4,7 +4,12 @@
 //! blocks, compact will too; all of them deduplicate by the same rules. No I/O, no clock, no runtime.
 
 pub mod chunk_series;
+pub mod counter;
 pub mod dedup;
 pub mod merge;
+pub mod reader;
 
 pub use chunk_series::{AggrChunk, ChunkData, ChunkSeries};
+pub use dedup::DedupFunc;
+pub use merge::{Merge, OrderError};
+pub use reader::{Reading, SeriesReader};
