@@ -11,6 +11,7 @@ pub mod error;
 pub mod histogram;
 pub mod labels;
 pub mod matcher;
+pub mod number;
 pub mod resolution;
 pub mod sample;
 pub mod time;
