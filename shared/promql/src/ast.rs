@@ -327,3 +327,118 @@ pub struct Call {
     /// The arguments.
     pub args: Vec<Expr>,
 }
+
+impl ValueType {
+    /// Returns the name that error texts use.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Scalar => "scalar",
+            Self::String => "string",
+            Self::Vector => "instant vector",
+            Self::Matrix => "range vector",
+        }
+    }
+}
+
+impl Expr {
+    /// Returns what the expression evaluates to.
+    pub fn value_type(&self) -> ValueType {
+        let mut expr = self;
+        loop {
+            expr = match &expr.node {
+                Node::Number(_) => return ValueType::Scalar,
+                Node::String(_) => return ValueType::String,
+                Node::Vector(_) | Node::Aggregate(_) => return ValueType::Vector,
+                Node::Matrix(_) | Node::Subquery(_) => return ValueType::Matrix,
+                Node::Call(call) => return call.func.returns,
+                Node::Unary(unary) => &unary.expr,
+                Node::Paren(inner) => inner,
+                Node::Binary(binary) if binary.matching.is_some() => return ValueType::Vector,
+                // Without matching a side is a scalar; the other one decides.
+                Node::Binary(binary) => {
+                    if binary.lhs.value_type() == ValueType::Vector {
+                        return ValueType::Vector;
+                    }
+                    &binary.rhs
+                }
+            }
+        }
+    }
+
+    /// Returns the expression within all its parentheses.
+    pub fn unwrapped(&self) -> &Self {
+        let mut expr = self;
+        while let Node::Paren(inner) = &expr.node {
+            expr = inner;
+        }
+        expr
+    }
+}
+
+impl BinaryOp {
+    /// Returns the operator as it is written.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Add => "+",
+            Self::Sub => "-",
+            Self::Mul => "*",
+            Self::Div => "/",
+            Self::Mod => "%",
+            Self::Pow => "^",
+            Self::Atan2 => "atan2",
+            Self::Eq => "==",
+            Self::Ne => "!=",
+            Self::Gt => ">",
+            Self::Lt => "<",
+            Self::Ge => ">=",
+            Self::Le => "<=",
+            Self::And => "and",
+            Self::Or => "or",
+            Self::Unless => "unless",
+            Self::TrimUpper => "</",
+            Self::TrimLower => ">/",
+        }
+    }
+
+    /// Tells whether the operator compares.
+    pub const fn is_comparison(self) -> bool {
+        matches!(self, Self::Eq | Self::Ne | Self::Gt | Self::Lt | Self::Ge | Self::Le)
+    }
+
+    /// Tells whether the operator works on sets of series.
+    pub const fn is_set(self) -> bool {
+        matches!(self, Self::And | Self::Or | Self::Unless)
+    }
+}
+
+impl AggregateOp {
+    /// Returns the operator as it is written.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Sum => "sum",
+            Self::Avg => "avg",
+            Self::Min => "min",
+            Self::Max => "max",
+            Self::Count => "count",
+            Self::Group => "group",
+            Self::Stddev => "stddev",
+            Self::Stdvar => "stdvar",
+            Self::TopK => "topk",
+            Self::BottomK => "bottomk",
+            Self::Quantile => "quantile",
+            Self::CountValues => "count_values",
+            Self::LimitK => "limitk",
+            Self::LimitRatio => "limit_ratio",
+        }
+    }
+
+    /// Returns the type of the parameter; [`ValueType::None`] if the operator takes none.
+    pub const fn param_type(self) -> ValueType {
+        match self {
+            Self::TopK | Self::BottomK | Self::Quantile | Self::LimitK | Self::LimitRatio => ValueType::Scalar,
+            Self::CountValues => ValueType::String,
+            _ => ValueType::None,
+        }
+    }
+}

@@ -215,8 +215,12 @@ impl Lexer<'_> {
             }
         }
         self.at = self.at.min(self.bytes.len());
-        let value = crate::quote::unquote(&self.text[start..self.at])
-            .map_err(|error| self.error(start, format!("error unquoting string {}: {error}", crate::quote::quote(&self.text[start..self.at]))))?;
+        let value = crate::quote::unquote(&self.text[start..self.at]).map_err(|error| {
+            self.error(
+                start,
+                format!("error unquoting string {}: {error}", crate::quote::quote(&self.text[start..self.at])),
+            )
+        })?;
         self.push(start, Kind::String(value));
         Ok(())
     }

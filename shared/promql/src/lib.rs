@@ -4,7 +4,11 @@
 //! label order, each with its samples still compressed behind [`SampleSource`]. It follows Prometheus 3.14.
 
 pub mod ast;
+pub mod duration;
 pub mod functions;
+mod lexer;
+pub mod parse;
+pub mod quote;
 pub mod source;
 
 pub use source::{Queryable, SampleSource, Select, SeriesStream, SourceError, SourceSeries};

@@ -1,6 +1,7 @@
 //! Strings as Go source writes them: PromQL borrows Go's escapes, and Prometheus' texts quote with Go's `%q`.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 /// Quotes `text` as Go's `strconv.Quote` does: in double quotes, with everything that is not printable escaped.
 pub fn quote(text: &str) -> String {
@@ -61,10 +62,11 @@ fn escape_into(out: &mut String, c: char, quote: char) {
     }
 }
 
-/// Letters, marks, numbers, punctuation and symbols. The standard library knows them only through the way it prints
-/// strings for debugging, where marks are escaped at the start of a string; hence the letter before.
+/// Letters, marks, numbers, punctuation and symbols, as Go's `unicode.IsPrint` has it.
 fn is_printable(c: char) -> bool {
-    c != '\u{a0}' && format!("{:?}", ['a', c].iter().collect::<String>()).chars().eq(['"', 'a', c, '"'])
+    static PRINTABLE: LazyLock<regex::Regex> =
+        LazyLock::new(|| regex::Regex::new(r"^[\p{L}\p{M}\p{N}\p{P}\p{S}]$").expect("the classes exist"));
+    PRINTABLE.is_match(c.encode_utf8(&mut [0; 4]))
 }
 
 /// Why a text is no Go string.
@@ -180,8 +182,21 @@ mod tests {
     #[test]
     fn what_is_no_go_string_is_refused() {
         for text in [
-            "", "\"", "a", "\"a'", "\"a\"b\"", r#""\q""#, r#""\x4""#, r#""\400""#, r#""\ud800""#, r#""\U00110000""#, r#""\'""#,
-            "\"\n\"", "```", "'", r#""\""#,
+            "",
+            "\"",
+            "a",
+            "\"a'",
+            "\"a\"b\"",
+            r#""\q""#,
+            r#""\x4""#,
+            r#""\400""#,
+            r#""\ud800""#,
+            r#""\U00110000""#,
+            r#""\'""#,
+            "\"\n\"",
+            "```",
+            "'",
+            r#""\""#,
         ] {
             assert_eq!(unquote(text), Err(UnquoteError), "{text}");
         }
