@@ -1,1 +1,3 @@
 //! Real parts and stages for tests: Prometheus processes, DNS servers, fault proxies.
+
+pub mod dns;
