@@ -1,6 +1,7 @@
 //! Label sets.
 
 use crate::METRIC_NAME;
+use crate::quote::quote;
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
@@ -202,9 +203,9 @@ impl fmt::Display for Labels {
             if is_legacy_name(name) {
                 f.write_str(name)?
             } else {
-                write!(f, "{name:?}")?
+                f.write_str(&quote(name))?
             }
-            write!(f, "={value:?}")?;
+            write!(f, "={}", quote(value))?;
         }
         f.write_str("}")
     }

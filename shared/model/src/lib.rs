@@ -12,8 +12,10 @@ pub mod histogram;
 pub mod labels;
 pub mod matcher;
 pub mod number;
+pub mod quote;
 pub mod resolution;
 pub mod sample;
+pub mod sum;
 pub mod time;
 pub mod warnings;
 
@@ -24,6 +26,7 @@ pub use labels::{Labels, LabelsBuilder};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use resolution::{Aggregate, Resolution};
 pub use sample::{STALE_NAN_BITS, Samples, is_stale_nan};
+pub use sum::{Sum, almost_equal};
 pub use time::TimeRange;
 pub use warnings::Warnings;
 

@@ -8,7 +8,7 @@ pub mod duration;
 pub mod functions;
 mod lexer;
 pub mod parse;
-pub mod quote;
+pub use farview_model::quote;
 pub mod source;
 
 pub use source::{Queryable, SampleSource, Select, SeriesStream, SourceError, SourceSeries};
