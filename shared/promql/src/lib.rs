@@ -6,8 +6,11 @@
 pub mod ast;
 pub mod duration;
 pub mod functions;
+pub mod json;
 mod lexer;
 pub mod parse;
+pub mod pretty;
+mod print;
 pub use farview_model::quote;
 pub mod source;
 
