@@ -14,7 +14,7 @@ pub mod durations;
 mod selector;
 
 /// What of the language is on beside its stable part, by Prometheus' feature flags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
     /// `promql-experimental-functions`: functions and aggregations.
     pub experimental_functions: bool,
@@ -42,18 +42,6 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { bytes: 64 << 10, depth: 128, height: 2_000 }
-    }
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            experimental_functions: false,
-            extended_range_selectors: false,
-            fill_modifiers: false,
-            x_functions: false,
-            limits: Limits::default(),
-        }
     }
 }
 

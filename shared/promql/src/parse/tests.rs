@@ -132,8 +132,7 @@ fn every_query_of_the_upstream_scripts_that_are_given_parses() {
         for line in std::fs::read_to_string(file.path()).unwrap().lines() {
             let line = line.trim();
             let query = if let Some(rest) = line.split_once(" instant ").filter(|_| line.starts_with("eval")) {
-                let rest = rest.1.strip_prefix("at ").map_or(rest.1, |rest| rest.split_once(' ').unwrap().1);
-                rest
+                rest.1.strip_prefix("at ").map_or(rest.1, |rest| rest.split_once(' ').unwrap().1)
             } else if line.starts_with("eval") && line.contains(" range from ") {
                 line.split_once(" step ").unwrap().1.split_once(' ').unwrap().1
             } else {

@@ -1,0 +1,202 @@
+//! Series over a grid of steps, as columns.
+
+use farview_model::{FloatHistogram, Labels};
+use std::sync::Arc;
+
+/// The steps of an evaluation: `start + k * step` for `k` below `count`. Times in ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grid {
+    pub(crate) start: i64,
+    pub(crate) step: i64,
+    pub(crate) count: usize,
+}
+
+impl Grid {
+    pub(crate) fn instant(t: i64) -> Self {
+        Self { start: t, step: 1, count: 1 }
+    }
+
+    pub(crate) fn at(self, k: usize) -> i64 {
+        self.start + self.step * k as i64
+    }
+
+    pub(crate) fn end(self) -> i64 {
+        self.at(self.count.saturating_sub(1))
+    }
+}
+
+/// A set of steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bits(Vec<u64>);
+
+impl Bits {
+    pub(crate) fn none(len: usize) -> Self {
+        Self(vec![0; len.div_ceil(64)])
+    }
+
+    pub(crate) fn all(len: usize) -> Self {
+        let mut words = vec![u64::MAX; len.div_ceil(64)];
+        if !len.is_multiple_of(64)
+            && let Some(last) = words.last_mut()
+        {
+            *last = (1 << (len % 64)) - 1;
+        }
+        Self(words)
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(&self, k: usize) -> bool {
+        self.0[k / 64] >> (k % 64) & 1 == 1
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(&mut self, k: usize) {
+        self.0[k / 64] |= 1 << (k % 64);
+    }
+
+    #[inline(always)]
+    pub(crate) fn clear(&mut self, k: usize) {
+        self.0[k / 64] &= !(1 << (k % 64));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a |= b);
+    }
+
+    pub(crate) fn first_common(&self, other: &Self) -> Option<usize> {
+        let words = self.0.iter().zip(&other.0).enumerate();
+        words.filter_map(|(i, (a, b))| (a & b != 0).then(|| i * 64 + (a & b).trailing_zeros() as usize)).next()
+    }
+
+    /// Goes over the steps in the set.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0.iter().enumerate().flat_map(|(i, word)| {
+            let mut word = *word;
+            std::iter::from_fn(move || {
+                if word == 0 {
+                    return None;
+                }
+                let bit = word.trailing_zeros() as usize;
+                word &= word - 1;
+                Some(i * 64 + bit)
+            })
+        })
+    }
+}
+
+/// A sample at one step.
+#[derive(Debug, Clone)]
+pub(crate) enum Point {
+    Float(f64),
+    Histogram(Arc<FloatHistogram>),
+}
+
+/// One series over a grid: at each step a float, a histogram or nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct Column {
+    pub(crate) labels: Labels,
+    /// The metric name is to go at the end (delayed name removal).
+    pub(crate) drop_name: bool,
+    pub(crate) values: Vec<f64>,
+    /// Steps with a sample of either kind.
+    pub(crate) present: Bits,
+    /// Histograms, where there are any; as long as `values`.
+    pub(crate) histograms: Option<Vec<Option<Arc<FloatHistogram>>>>,
+}
+
+impl Column {
+    pub(crate) fn new(labels: Labels, len: usize) -> Self {
+        Self { labels, drop_name: false, values: vec![0.0; len], present: Bits::none(len), histograms: None }
+    }
+
+    /// A column without gaps.
+    pub(crate) fn full(labels: Labels, values: Vec<f64>) -> Self {
+        let present = Bits::all(values.len());
+        Self { labels, drop_name: false, values, present, histograms: None }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(&mut self, k: usize, value: f64) {
+        self.values[k] = value;
+        self.present.set(k);
+    }
+
+    pub(crate) fn set_histogram(&mut self, k: usize, histogram: Arc<FloatHistogram>) {
+        let len = self.len();
+        self.histograms.get_or_insert_with(|| vec![None; len])[k] = Some(histogram);
+        self.present.set(k);
+    }
+
+    pub(crate) fn put(&mut self, k: usize, point: Point) {
+        match point {
+            Point::Float(value) => self.set(k, value),
+            Point::Histogram(histogram) => self.set_histogram(k, histogram),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, k: usize) {
+        self.present.clear(k);
+        if let Some(histograms) = &mut self.histograms {
+            histograms[k] = None;
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn histogram(&self, k: usize) -> Option<&Arc<FloatHistogram>> {
+        self.histograms.as_ref().and_then(|histograms| histograms[k].as_ref())
+    }
+
+    /// Returns the float at a step, if there is one.
+    #[inline(always)]
+    pub(crate) fn float(&self, k: usize) -> Option<f64> {
+        (self.present.get(k) && self.histogram(k).is_none()).then(|| self.values[k])
+    }
+
+    pub(crate) fn point(&self, k: usize) -> Option<Point> {
+        if !self.present.get(k) {
+            return None;
+        }
+        Some(match self.histogram(k) {
+            Some(histogram) => Point::Histogram(Arc::clone(histogram)),
+            None => Point::Float(self.values[k]),
+        })
+    }
+
+    /// Takes over the samples of `other`, which has the same length and none at the same step.
+    pub(crate) fn absorb(&mut self, other: &Self) {
+        for k in other.present.iter() {
+            if let Some(point) = other.point(k) {
+                self.put(k, point);
+            }
+        }
+    }
+
+    /// Bytes held, for the memory account.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        let histograms = self.histograms.as_ref().map_or(0, |histograms| {
+            histograms.len() * 8 + histograms.iter().flatten().map(|h| 200 + 8 * h.positive_buckets.len()).sum::<usize>()
+        });
+        (self.values.len() * 8 + self.values.len() / 8 + self.labels.size_bytes() + 96 + histograms) as u64
+    }
+
+    /// Samples held, by Prometheus' count.
+    pub(crate) fn sample_count(&self) -> usize {
+        self.present.count()
+    }
+}
