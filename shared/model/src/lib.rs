@@ -26,7 +26,7 @@ pub use labels::{Labels, LabelsBuilder};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use resolution::{Aggregate, Resolution};
 pub use sample::{STALE_NAN_BITS, Samples, is_stale_nan};
-pub use sum::{Sum, almost_equal};
+pub use sum::{Mean, Sum, almost_equal};
 pub use time::TimeRange;
 pub use warnings::Warnings;
 

@@ -46,6 +46,50 @@ pub fn kahan_add(value: f64, sum: f64, compensation: f64) -> (f64, f64) {
     (total, compensation + lost)
 }
 
+/// A mean that is a compensated sum divided at the end, until the sum overflows; from there on it is incremental.
+#[derive(Debug, Clone, Copy)]
+pub struct Mean {
+    count: f64,
+    /// The sum, or the mean once `incremental`.
+    value: f64,
+    compensation: f64,
+    incremental: bool,
+}
+
+impl Mean {
+    /// Starts with the first value.
+    pub const fn new(first: f64) -> Self {
+        Self { count: 1.0, value: first, compensation: 0.0, incremental: false }
+    }
+
+    /// Adds `value`.
+    #[inline]
+    pub fn add(&mut self, value: f64) {
+        self.count += 1.0;
+        if !self.incremental {
+            let (sum, compensation) = kahan_add(value, self.value, self.compensation);
+            if !sum.is_infinite() {
+                (self.value, self.compensation) = (sum, compensation);
+                return;
+            }
+            self.incremental = true;
+            self.value /= self.count - 1.0;
+            self.compensation /= self.count - 1.0;
+        }
+        let q = (self.count - 1.0) / self.count;
+        (self.value, self.compensation) = kahan_add(value / self.count, q * self.value, q * self.compensation);
+    }
+
+    /// Returns the mean.
+    pub fn value(self) -> f64 {
+        if self.incremental {
+            self.value + self.compensation
+        } else {
+            self.value / self.count + self.compensation / self.count
+        }
+    }
+}
+
 /// The least float with all its digits.
 const MIN_NORMAL: f64 = f64::MIN_POSITIVE;
 
