@@ -57,12 +57,7 @@ pub struct QueryContext {
 impl Default for QueryContext {
     /// No deadline and no bound on memory.
     fn default() -> Self {
-        Self {
-            cancelled: Arc::default(),
-            deadline: None,
-            budget: Budget::root("unlimited", 0),
-            lookback_delta: None,
-        }
+        Self { cancelled: Arc::default(), deadline: None, budget: Budget::root("unlimited", 0), lookback_delta: None }
     }
 }
 

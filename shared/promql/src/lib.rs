@@ -3,8 +3,11 @@
 //! The crate knows no gRPC, no HTTP and no object storage: it asks a [`Queryable`] for series and gets them as a stream in
 //! label order, each with its samples still compressed behind [`SampleSource`]. It follows Prometheus 3.14.
 
+pub mod annotations;
 pub mod ast;
 pub mod duration;
+pub mod engine;
+mod exec;
 pub mod functions;
 pub mod json;
 mod lexer;

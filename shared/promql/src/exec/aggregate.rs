@@ -33,8 +33,7 @@ impl Grouping {
 pub(super) fn build<'a>(run: &Run<'_>, expr: &'a Expr, aggregate: &'a Aggregate, grid: Grid) -> Result<Op<'a>, Error> {
     let op = aggregate.op;
     let grouping = Grouping { labels: aggregate.grouping.clone(), without: aggregate.without };
-    let above =
-        Above { func: op.text().to_owned(), grouping: aggregate.grouping.clone(), by: !aggregate.without };
+    let above = Above { func: op.text().to_owned(), grouping: aggregate.grouping.clone(), by: !aggregate.without };
     let param = aggregate.param.as_deref();
     let number = |param: Option<&'a Expr>| match param {
         Some(param) if param.value_type() == ValueType::Scalar => scalar::build(run, param, grid)?.eval(run),
@@ -50,7 +49,11 @@ pub(super) fn build<'a>(run: &Run<'_>, expr: &'a Expr, aggregate: &'a Aggregate,
             let span = expr.span;
             Ok(barrier(input, move |run, columns| {
                 let groups = members(&columns, &grouping);
-                Ok(if op == AggregateOp::LimitK { limitk(&columns, &groups, &k) } else { topk(run, span, op, columns, &groups, &k) })
+                Ok(if op == AggregateOp::LimitK {
+                    limitk(&columns, &groups, &k)
+                } else {
+                    topk(run, span, op, columns, &groups, &k)
+                })
             }))
         }
         AggregateOp::LimitRatio => {
@@ -178,7 +181,7 @@ impl Group {
         self.drop_name |= column.drop_name;
         match function {
             AggregateOp::Sum => self.each(column, |group, k, value, _| {
-                let (sum, c) = sum::add(value, group.values[k], group.extra[k]);
+                let (sum, c) = sum::kahan_add(value, group.values[k], group.extra[k]);
                 (group.values[k], group.extra[k]) = (sum, c);
             }),
             AggregateOp::Avg => self.each(column, |group, k, value, _| match &mut group.means[k] {
@@ -256,7 +259,13 @@ impl Group {
         if let Some(mixed) = &self.mixed {
             mixed.iter().for_each(|k| self.present.clear(k));
         }
-        Column { labels: self.labels, drop_name: self.drop_name, values: self.values, present: self.present, histograms: None }
+        Column {
+            labels: self.labels,
+            drop_name: self.drop_name,
+            values: self.values,
+            present: self.present,
+            histograms: None,
+        }
     }
 }
 

@@ -77,7 +77,7 @@ impl Bits {
 
     pub(crate) fn first_common(&self, other: &Self) -> Option<usize> {
         let words = self.0.iter().zip(&other.0).enumerate();
-        words.filter_map(|(i, (a, b))| (a & b != 0).then(|| i * 64 + (a & b).trailing_zeros() as usize)).next()
+        words.filter(|&(_i, (a, b))| a & b != 0).map(|(i, (a, b))| i * 64 + (a & b).trailing_zeros() as usize).next()
     }
 
     /// Goes over the steps in the set.
@@ -190,7 +190,8 @@ impl Column {
     /// Bytes held, for the memory account.
     pub(crate) fn size_bytes(&self) -> u64 {
         let histograms = self.histograms.as_ref().map_or(0, |histograms| {
-            histograms.len() * 8 + histograms.iter().flatten().map(|h| 200 + 8 * h.positive_buckets.len()).sum::<usize>()
+            histograms.len() * 8
+                + histograms.iter().flatten().map(|h| 200 + 8 * h.positive_buckets.len()).sum::<usize>()
         });
         (self.values.len() * 8 + self.values.len() / 8 + self.labels.size_bytes() + 96 + histograms) as u64
     }

@@ -1,6 +1,8 @@
 //! Operators that look at labels, or only at whether there are samples.
 
-use super::{Above, Bits, Column, Grid, Op, Operator, Point, build, collect, join_equal, named, same_labels, without_name};
+use super::{
+    Above, Bits, Column, Grid, Op, Operator, Point, build, collect, join_equal, named, same_labels, without_name,
+};
 use crate::ast::*;
 use crate::engine::{Error, Run};
 use farview_model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp};
@@ -118,7 +120,7 @@ impl Operator for Absent<'_> {
     }
 }
 
-fn string<'a>(call: &'a Call, i: usize) -> Result<&'a str, Error> {
+fn string(call: &Call, i: usize) -> Result<&str, Error> {
     match call.args.get(i).map(|arg| &arg.unwrapped().node) {
         Some(Node::String(text)) => std::str::from_utf8(&text.value)
             .map_err(|_| Error::Execution(format!("argument {} of {} is not UTF-8", i + 1, call.func.name))),
@@ -253,9 +255,9 @@ pub(super) fn sort_by_label<'a>(run: &Run<'_>, call: &'a Call, grid: Grid) -> Re
     let op = build(run, &call.args[0], grid, &named(call.func.name))?;
     Ok(barrier(op, move |_, mut columns| {
         columns.sort_by(|a, b| {
-            let by_label = labels.iter().map(|label| {
-                natural(a.labels.get(label).unwrap_or(""), b.labels.get(label).unwrap_or(""))
-            });
+            let by_label = labels
+                .iter()
+                .map(|label| natural(a.labels.get(label).unwrap_or(""), b.labels.get(label).unwrap_or("")));
             let order = by_label.fold(Ordering::Equal, Ordering::then).then_with(|| a.labels.cmp(&b.labels));
             if descending { order.reverse() } else { order }
         });

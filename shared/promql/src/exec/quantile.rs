@@ -35,7 +35,8 @@ fn quantiles(run: &Run<'_>, span: Span, columns: &[Column], q: &[f64]) -> Vec<Co
             Some((_, Some(bound))) => bound,
             other => {
                 let le = other.map_or("", |(le, _)| le);
-                let mut text = format!("bucket label \"le\" is missing or has a malformed value of {}", crate::quote::quote(le));
+                let mut text =
+                    format!("bucket label \"le\" is missing or has a malformed value of {}", crate::quote::quote(le));
                 if later {
                     let name = crate::quote::quote(column.labels.get(METRIC_NAME).unwrap_or(""));
                     text.push_str(&format!(" for metric name {name}"));

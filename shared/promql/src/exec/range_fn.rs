@@ -174,12 +174,8 @@ pub(crate) fn evaluate(
     let mut scratch = Vec::new();
     each_window(windows, times, |k, lo, hi| {
         seen += (hi - lo) as u64;
-        let window = Window {
-            times: &times[lo..hi],
-            values: &values[lo..hi],
-            end: windows.end(k),
-            range: windows.range,
-        };
+        let window =
+            Window { times: &times[lo..hi], values: &values[lo..hi], end: windows.end(k), range: windows.range };
         let value = match function {
             RangeFn::Rate | RangeFn::Increase => {
                 while reset < resets.len() && resets[reset] <= lo {
@@ -190,7 +186,13 @@ pub(crate) fn evaluate(
             }
             RangeFn::Delta => extrapolated(window, 0.0, false, false),
             RangeFn::Changes | RangeFn::Resets => Some(f64::from(prefix[hi - 1] - prefix[lo])),
-            _ => window_value(function, window, |param| params.get(param).map_or(f64::NAN, |p| p[k]), windows.grid.at(k), &mut scratch),
+            _ => window_value(
+                function,
+                window,
+                |param| params.get(param).map_or(f64::NAN, |p| p[k]),
+                windows.grid.at(k),
+                &mut scratch,
+            ),
         };
         if let Some(value) = value {
             out.set(k, value);
@@ -316,8 +318,12 @@ fn window_value(
             values[1..].iter().for_each(|value| mean.add(*value));
             mean.value()
         }
-        RangeFn::Min => values[1..].iter().fold(values[0], |least, v| if *v < least || least.is_nan() { *v } else { least }),
-        RangeFn::Max => values[1..].iter().fold(values[0], |most, v| if *v > most || most.is_nan() { *v } else { most }),
+        RangeFn::Min => {
+            values[1..].iter().fold(values[0], |least, v| if *v < least || least.is_nan() { *v } else { least })
+        }
+        RangeFn::Max => {
+            values[1..].iter().fold(values[0], |most, v| if *v > most || most.is_nan() { *v } else { most })
+        }
         RangeFn::Count => n as f64,
         RangeFn::Stdvar => variance(values),
         RangeFn::Stddev => variance(values).sqrt(),
@@ -365,7 +371,7 @@ fn time_of(times: &[i64], values: &[f64], better: impl Fn(f64, f64) -> bool) -> 
 
 /// Welford's variance with compensated sums.
 fn variance(values: &[f64]) -> f64 {
-    use farview_model::sum::add;
+    use farview_model::sum::kahan_add as add;
     let (mut count, mut mean, mut c_mean, mut aux, mut c_aux) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for value in values {
         count += 1.0;
@@ -382,7 +388,8 @@ fn regression(times: &[i64], values: &[f64], origin: i64) -> (f64, f64) {
     if values.iter().all(|value| *value == first) {
         return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
     }
-    let (mut x_sum, mut y_sum, mut xy_sum, mut x2_sum) = (Sum::default(), Sum::default(), Sum::default(), Sum::default());
+    let (mut x_sum, mut y_sum, mut xy_sum, mut x2_sum) =
+        (Sum::default(), Sum::default(), Sum::default(), Sum::default());
     for (t, y) in times.iter().zip(values) {
         let x = (t - origin) as f64 / 1_000.0;
         x_sum.add(x);
@@ -409,7 +416,9 @@ pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if q > 1.0 {
         return f64::INFINITY;
     }
-    values.sort_unstable_by(|a, b| b.is_nan().cmp(&a.is_nan()).then(a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal)));
+    values.sort_unstable_by(|a, b| {
+        b.is_nan().cmp(&a.is_nan()).then(a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal))
+    });
     let rank = q * (values.len() - 1) as f64;
     let lower = rank.floor().max(0.0) as usize;
     let upper = (lower + 1).min(values.len() - 1);

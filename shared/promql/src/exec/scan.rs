@@ -90,7 +90,8 @@ pub(super) fn instant<'a>(
 pub(super) fn range_call<'a>(run: &Run<'_>, call: &'a Call, function: RangeFn, grid: Grid) -> Result<Op<'a>, Error> {
     let matrix_at = call.args.iter().position(|arg| arg.value_type() == ValueType::Matrix).unwrap_or(0);
     let params = call.args.iter().enumerate().filter(|(i, _)| *i != matrix_at);
-    let params: Vec<Vec<f64>> = params.map(|(_, arg)| scalar::build(run, arg, grid)?.eval(run)).collect::<Result<_, _>>()?;
+    let params: Vec<Vec<f64>> =
+        params.map(|(_, arg)| scalar::build(run, arg, grid)?.eval(run)).collect::<Result<_, _>>()?;
     check_params(run, function, call, &params)?;
     let names = names(run, function.keeps_name());
     let matrix = call.args[matrix_at].unwrapped();
@@ -200,7 +201,14 @@ impl Operator for Scan {
                 Kernel::Range { function, windows, params } => {
                     range_fn::drop_stale(&mut scratch.samples);
                     let samples = &scratch.samples;
-                    super::range_fn::evaluate(*function, *windows, &samples.timestamps, &samples.values, params, &mut column)
+                    super::range_fn::evaluate(
+                        *function,
+                        *windows,
+                        &samples.timestamps,
+                        &samples.values,
+                        params,
+                        &mut column,
+                    )
                 }
             };
             counters.total_samples.fetch_add(seen, Ordering::Relaxed);
@@ -336,7 +344,8 @@ struct CounterNote {
 
 impl CounterNote {
     fn new(_: &Run<'_>, function: RangeFn, call: &Call, matchers: &[Matcher]) -> Option<Self> {
-        let name = matchers.iter().find(|m| m.name() == METRIC_NAME && m.op() == MatchOp::Equal).map(|m| m.value().to_owned());
+        let name =
+            matchers.iter().find(|m| m.name() == METRIC_NAME && m.op() == MatchOp::Equal).map(|m| m.value().to_owned());
         function.is_counter().then(|| Self { span: call.args[0].span, name })
     }
 }
