@@ -1,1 +1,42 @@
 //! A changing set of addresses becomes callable, health-checked, balanced gRPC channels.
+//!
+//! A [`Dialer`] opens one HTTP/2 connection to an address, over TLS that follows its files. A [`Peer`] keeps one address connected: its
+//! [`Machine`] decides when to dial, probe, give up and try again, and a connection is used only after its [`Probe`] has told who
+//! answers there. A [`PeerSet`] follows the addresses that discovery publishes and holds a peer for each. Two shapes of use:
+//! [`FanOut`] is every peer, each its own store; a [`Group`] treats the peers as interchangeable and sends each call to the less
+//! loaded of two.
+//!
+//! A [`Channel`] is bound to one connection or follows one peer. It never reconnects behind its caller's back, because behind an
+//! address that is used again another store may answer: a call fails with a [`tonic::Status`] whose [`TransportStatus`] says that
+//! it may be sent again.
+//!
+//! What the peers serve (labels, time ranges) and what to do when one is missing belong to the caller.
+
+mod balance;
+mod channel;
+mod config;
+mod connection;
+mod dial;
+mod frames;
+mod group;
+mod hedge;
+mod metrics;
+mod peer;
+mod peer_set;
+mod probe;
+mod state;
+mod status;
+mod tls;
+
+pub use channel::Channel;
+pub use config::{ChannelConfig, PeerConfig};
+pub use dial::{DialError, Dialer};
+pub use group::{Group, GroupConfig};
+pub use hedge::{Hedge, HedgeConfig};
+pub use metrics::{ClientMetrics, Measured, MeasuredLayer};
+pub use peer::{Live, Peer, PeerStatus, Transition};
+pub use peer_set::{FanOut, PeerSet};
+pub use probe::{HealthOnly, Probe};
+pub use state::{Event, Failure, Machine, State, Todo};
+pub use status::{TransportError, TransportStatus};
+pub use tls::{ClientTls, ClientTlsConfig, TlsError, TlsVersion};

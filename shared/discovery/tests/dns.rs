@@ -1,5 +1,7 @@
 //! Discovery against a real DNS server on loopback, with its faults.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
