@@ -7,6 +7,7 @@
 //! The crate does no I/O, reads no clock and knows no runtime, no wire format and no protobuf type.
 
 pub mod budget;
+pub mod classic;
 pub mod error;
 pub mod histogram;
 pub mod labels;
@@ -21,7 +22,7 @@ pub mod warnings;
 
 pub use budget::{Budget, BudgetExceeded, Reservation};
 pub use error::ErrorKind;
-pub use histogram::{CounterResetHint, FloatHistogram, Span};
+pub use histogram::{CounterResetHint, FloatHistogram, HistogramError, HistogramMean, HistogramSum, Span};
 pub use labels::{Labels, LabelsBuilder};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use resolution::{Aggregate, Resolution};

@@ -6,6 +6,7 @@
 
 mod parse;
 
+pub(crate) use parse::ldexp;
 pub use parse::{parse_float, parse_go};
 
 /// Most digits a shortest float has.

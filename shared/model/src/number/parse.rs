@@ -100,16 +100,16 @@ fn hex_float(text: &str) -> Option<f64> {
     }
     let exponent: i32 = exponent.parse().ok()?;
     let places = i32::try_from(fraction.len()).ok()?.checked_mul(4)?;
-    Some(scale(value as f64, exponent.checked_sub(places)?.checked_add(dropped)?))
+    Some(ldexp(value as f64, exponent.checked_sub(places)?.checked_add(dropped)?))
 }
 
-/// `value` times two to the power of `exponent`, in steps that neither overflow nor vanish before the end.
-fn scale(mut value: f64, mut exponent: i32) -> f64 {
+/// Returns `value` times two to the power of `exponent`, in steps that neither overflow nor vanish before the end.
+pub(crate) fn ldexp(mut value: f64, mut exponent: i32) -> f64 {
     while exponent > 1_000 && value.is_finite() && value != 0.0 {
         value *= 2f64.powi(1_000);
         exponent -= 1_000;
     }
-    while exponent < -1_000 && value != 0.0 {
+    while exponent < -1_000 && value.abs() > f64::MIN_POSITIVE {
         value *= 2f64.powi(-1_000);
         exponent += 1_000;
     }
