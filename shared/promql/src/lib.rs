@@ -11,10 +11,12 @@ mod exec;
 pub mod functions;
 pub mod json;
 mod lexer;
+pub mod memory;
 pub mod parse;
 pub mod pretty;
 mod print;
 pub use farview_model::quote;
+pub mod script;
 pub mod source;
 
 pub use source::{Queryable, SampleSource, Select, SeriesStream, SourceError, SourceSeries};

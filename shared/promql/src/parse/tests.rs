@@ -123,31 +123,6 @@ fn queries_of_death_are_refused_or_read_within_their_limits() {
     drop(parsed(&matchers));
 }
 
-#[test]
-fn every_query_of_the_upstream_scripts_that_are_given_parses() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/promqltest");
-    let Ok(files) = std::fs::read_dir(&folder) else { return };
-    let (mut count, mut failed) = (0, Vec::new());
-    for file in files.flatten().filter(|file| file.path().extension().is_some_and(|e| e == "test")) {
-        for line in std::fs::read_to_string(file.path()).unwrap().lines() {
-            let line = line.trim();
-            let query = if let Some(rest) = line.split_once(" instant ").filter(|_| line.starts_with("eval")) {
-                rest.1.strip_prefix("at ").map_or(rest.1, |rest| rest.split_once(' ').unwrap().1)
-            } else if line.starts_with("eval") && line.contains(" range from ") {
-                line.split_once(" step ").unwrap().1.split_once(' ').unwrap().1
-            } else {
-                continue;
-            };
-            count += 1;
-            if let Err(error) = parse(query.trim(), &Options::all()) {
-                failed.push(format!("{}: {query}: {error}", file.path().display()));
-            }
-        }
-    }
-    assert!(count > 1_000, "only {count} queries were found");
-    assert!(failed.is_empty(), "{} of {count} fail:\n{}", failed.len(), failed.join("\n"));
-}
-
 proptest::proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in "[a-z0-9(){}\\[\\]\"'`+*/^<>=!~:.,@ \n#-]{0,80}") {
