@@ -30,7 +30,7 @@ pub enum TlsVersion {
 }
 
 /// How to speak TLS to endpoints. The files are PEM.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientTlsConfig {
     /// CAs to trust; without it the system's.
     pub ca_file: Option<PathBuf>,
@@ -44,6 +44,22 @@ pub struct ClientTlsConfig {
     pub insecure_skip_verify: bool,
     /// The lowest version spoken.
     pub min_version: TlsVersion,
+    /// How often the files are looked at, at most. Default 10 s. A failed handshake looks at once.
+    pub follow: Duration,
+}
+
+impl Default for ClientTlsConfig {
+    fn default() -> Self {
+        Self {
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            server_name: None,
+            insecure_skip_verify: false,
+            min_version: TlsVersion::default(),
+            follow: Duration::from_secs(10),
+        }
+    }
 }
 
 /// Why TLS could not be set up or spoken.
@@ -87,9 +103,6 @@ pub enum TlsError {
     Handshake(#[source] io::Error),
 }
 
-/// How often the files are looked at.
-const FOLLOW: Duration = Duration::from_secs(10);
-
 /// A TLS client configuration that is rebuilt when its files change. What does not build is reported and not taken.
 pub struct ClientTls {
     config: ClientTlsConfig,
@@ -129,7 +142,7 @@ impl ClientTls {
     }
 
     pub(crate) async fn connect(&self, host: &str, tcp: TcpStream) -> Result<TlsStream<TcpStream>, TlsError> {
-        self.follow(FOLLOW).await;
+        self.follow(self.config.follow).await;
         let name = self.config.server_name.as_deref().unwrap_or(host);
         let server =
             ServerName::try_from(name.to_owned()).map_err(|source| TlsError::Name { name: name.to_owned(), source })?;
