@@ -10,7 +10,9 @@
 
 mod address;
 mod discovery;
+mod endpoint_file;
 mod error;
+mod file_sd;
 mod hickory;
 mod history;
 mod hold;
@@ -20,10 +22,13 @@ mod poller;
 mod resolve;
 mod target;
 mod vitals;
+mod watched;
 
 pub use address::Address;
 pub use discovery::{Addresses, Discovery, DiscoveryConfig};
+pub use endpoint_file::{ClientConfig, Compression, EndpointEntry, EndpointFile, TlsConfig};
 pub use error::Error;
+pub use file_sd::{FileSd, TargetGroup};
 pub use hickory::{HickoryConfig, HickoryLookup};
 pub use history::{Change, History, JoinReason, LeaveReason, Movement};
 pub use hold::{HeldSet, HoldConfig};
@@ -33,3 +38,4 @@ pub use poller::TargetStatus;
 pub use resolve::resolve;
 pub use target::{Scheme, Target};
 pub use vitals::Vitals;
+pub use watched::{FileStatus, WatchedFiles};
