@@ -13,6 +13,7 @@ pub mod histogram;
 pub mod labels;
 pub mod matcher;
 pub mod number;
+pub mod pattern;
 pub mod quote;
 pub mod resolution;
 pub mod sample;

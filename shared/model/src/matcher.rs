@@ -1,6 +1,10 @@
 //! Label matchers, as in `{job="api",code=~"5.."}`.
 
+use crate::labels::is_legacy_name;
+use crate::pattern::{Pattern, PatternError};
+use crate::quote::quote;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 /// How a matcher compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,11 +39,19 @@ pub enum MatcherError {
     Regex {
         /// Label of the matcher.
         name: String,
-        /// The expression as given.
+        /// The expression as given; the beginning of it, if it is long.
         pattern: String,
-        /// What the expression compiler says.
-        reason: String,
+        /// What is wrong with it.
+        reason: PatternError,
     },
+}
+
+impl MatcherError {
+    /// Says what the caller can do.
+    pub fn kind(&self) -> crate::ErrorKind {
+        let Self::Regex { reason, .. } = self;
+        reason.kind()
+    }
 }
 
 /// A test of one label's value. A series without the label is tested as if the value were empty.
@@ -50,30 +62,32 @@ pub struct Matcher {
     op: MatchOp,
     name: String,
     value: String,
-    regex: Option<regex::Regex>,
+    pattern: Option<Pattern>,
 }
 
 impl Matcher {
     /// Makes a matcher; compiles `value` if `op` is one of the regular-expression operators.
     ///
     /// # Errors
-    /// [`MatcherError::Regex`] if the expression does not compile.
+    /// [`MatcherError::Regex`] if the expression does not compile, or is longer or larger than the limits allow.
     pub fn new(op: MatchOp, name: impl Into<String>, value: impl Into<String>) -> Result<Self, MatcherError> {
         let (name, value) = (name.into(), value.into());
-        let regex = match op {
+        let pattern = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
-            MatchOp::Regex | MatchOp::NotRegex => {
-                Some(regex::RegexBuilder::new(&format!("^(?s:{value})$")).build().map_err(|error| {
-                    MatcherError::Regex { name: name.clone(), pattern: value.clone(), reason: error.to_string() }
-                })?)
-            }
+            MatchOp::Regex | MatchOp::NotRegex => match Pattern::new(&value) {
+                Ok(pattern) => Some(pattern),
+                Err(reason) => {
+                    let pattern = value.chars().take(1_000).collect();
+                    return Err(MatcherError::Regex { name, pattern, reason });
+                }
+            },
         };
-        Ok(Self { op, name, value, regex })
+        Ok(Self { op, name, value, pattern })
     }
 
     /// Makes the matcher `name="value"`.
     pub fn equal(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { op: MatchOp::Equal, name: name.into(), value: value.into(), regex: None }
+        Self { op: MatchOp::Equal, name: name.into(), value: value.into(), pattern: None }
     }
 
     /// Returns the operator.
@@ -92,18 +106,34 @@ impl Matcher {
     }
 
     /// Tells whether a label with this value passes.
+    #[inline]
     pub fn matches(&self, value: &str) -> bool {
-        match self.op {
-            MatchOp::Equal => self.value == value,
-            MatchOp::NotEqual => self.value != value,
-            MatchOp::Regex => self.regex.as_ref().is_some_and(|regex| regex.is_match(value)),
-            MatchOp::NotRegex => !self.regex.as_ref().is_some_and(|regex| regex.is_match(value)),
+        match &self.pattern {
+            None => (self.value == value) == (self.op == MatchOp::Equal),
+            Some(pattern) => pattern.is_match(value) == (self.op == MatchOp::Regex),
         }
     }
 
     /// Tells whether a series without the label passes.
     pub fn matches_empty(&self) -> bool {
         self.matches("")
+    }
+
+    /// Returns the values, sorted, that the matcher's value or pattern stands for, if these are few: `a|b[12]` is `a`, `b1`
+    /// and `b2`. They pass `=` and `=~`, and all others pass `!=` and `!~`.
+    pub fn set_matches(&self) -> Option<&[String]> {
+        match &self.pattern {
+            None => Some(std::slice::from_ref(&self.value)),
+            Some(pattern) => pattern.shape().set(),
+        }
+    }
+
+    /// Returns what every value that the matcher's value or pattern stands for begins with; may be empty.
+    pub fn prefix(&self) -> &str {
+        match &self.pattern {
+            None => &self.value,
+            Some(pattern) => pattern.shape().prefix(),
+        }
     }
 }
 
@@ -115,6 +145,12 @@ impl PartialEq for Matcher {
 
 impl Eq for Matcher {}
 
+impl Hash for Matcher {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.op, &self.name, &self.value).hash(state);
+    }
+}
+
 impl fmt::Debug for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -122,8 +158,70 @@ impl fmt::Debug for Matcher {
 }
 
 impl fmt::Display for Matcher {
-    /// Writes the matcher as PromQL does: `name=~"value"`.
+    /// Writes the matcher as PromQL does: `name=~"value"`, with the name in quotes if it is no plain one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}{:?}", self.name, self.op.as_str(), self.value)
+        if is_legacy_name(&self.name) {
+            f.write_str(&self.name)?;
+        } else {
+            f.write_str(&quote(&self.name))?;
+        }
+        write!(f, "{}{}", self.op.as_str(), quote(&self.value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_operator_tests_as_it_says() {
+        for (op, value, passes, fails) in [
+            (MatchOp::Equal, "a", "a", "b"),
+            (MatchOp::NotEqual, "a", "b", "a"),
+            (MatchOp::Regex, "a.c", "abc", "abcd"),
+            (MatchOp::NotRegex, "a.c", "abcd", "abc"),
+            (MatchOp::Regex, "a|b", "b", ""),
+            (MatchOp::NotRegex, ".*", "", ""),
+        ] {
+            let matcher = Matcher::new(op, "l", value).unwrap();
+            assert_eq!(matcher.matches(passes), value != ".*", "{matcher}");
+            assert!(!matcher.matches(fails), "{matcher}");
+        }
+    }
+
+    #[test]
+    fn text_is_promql() {
+        let text = |name: &str, value: &str| Matcher::new(MatchOp::NotEqual, name, value).unwrap().to_string();
+        assert_eq!(text("job", "a\"\n\\"), r#"job!="a\"\n\\""#);
+        assert_eq!(text("my.label", "ü"), r#""my.label"!="ü""#);
+    }
+
+    #[test]
+    fn sets_and_prefixes_help_look_ups() {
+        let matcher = |op, value: &str| Matcher::new(op, "l", value).unwrap();
+        assert_eq!(matcher(MatchOp::Regex, "b[12]|a").set_matches().unwrap(), ["a", "b1", "b2"]);
+        assert_eq!(matcher(MatchOp::NotEqual, "x").set_matches().unwrap(), ["x"]);
+        assert_eq!(matcher(MatchOp::Regex, "a.+").set_matches(), None);
+        assert_eq!(matcher(MatchOp::Regex, "api-(a|b).*").prefix(), "api-");
+        assert_eq!(matcher(MatchOp::Regex, "api-a.*|api-b.*").prefix(), "api-");
+        assert_eq!(matcher(MatchOp::Regex, ".*x").prefix(), "");
+    }
+
+    #[test]
+    fn errors_name_the_label_and_the_limit() {
+        let error = |value: &str| Matcher::new(MatchOp::Regex, "job", value).unwrap_err();
+        let text = error("a(").to_string();
+        assert!(text.contains("\"job\"") && text.contains("missing closing )"), "{text}");
+        let long = error(&"a".repeat(40_000));
+        assert!(long.to_string().contains("max pattern size"));
+        assert_eq!(long.kind(), crate::ErrorKind::LimitExceeded);
+    }
+
+    #[test]
+    fn equal_matchers_are_told_by_what_they_say() {
+        let matcher = |op| Matcher::new(op, "l", "a").unwrap();
+        let set: std::collections::HashSet<_> =
+            [matcher(MatchOp::Regex), matcher(MatchOp::Regex), matcher(MatchOp::Equal)].into();
+        assert_eq!(set.len(), 2);
     }
 }

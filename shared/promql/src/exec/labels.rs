@@ -146,12 +146,12 @@ fn relabelled<'a>(op: Op<'a>, to_name: bool, relabel: impl Fn(&Labels) -> Option
 /// `label_replace(v, dst, replacement, src, regex)`
 pub(super) fn replace<'a>(run: &Run<'_>, call: &'a Call, grid: Grid, above: &Above) -> Result<Op<'a>, Error> {
     let (dst, replacement, src, pattern) = (string(call, 1)?, string(call, 2)?, string(call, 3)?, string(call, 4)?);
-    let regex = regex::Regex::new(&format!("^(?s:{pattern})$"))
+    let regex = farview_model::pattern::compile(pattern)
         .map_err(|_| Error::Execution(format!("invalid regular expression in label_replace(): {pattern}")))?;
     if dst.is_empty() {
         return Err(Error::Execution(format!("invalid destination label name in label_replace(): {dst}")));
     }
-    let template = Template::parse(replacement, &regex);
+    let template = farview_model::pattern::Template::parse(replacement, &regex);
     let op = build(run, &call.args[0], grid, above)?;
     Ok(relabelled(op, dst == METRIC_NAME, move |labels| {
         let value = labels.get(src).unwrap_or("");
@@ -159,60 +159,6 @@ pub(super) fn replace<'a>(run: &Run<'_>, call: &'a Call, grid: Grid, above: &Abo
         let replaced = template.expand(&found);
         Some(LabelsBuilder::new(labels).set(dst, &replaced).build())
     }))
-}
-
-/// A replacement in Go's syntax: `$name`, `${name}`, `$1`, `$$`. A name is as long as it can be.
-struct Template(Vec<Piece>);
-
-enum Piece {
-    Text(String),
-    Group(usize),
-}
-
-impl Template {
-    fn parse(text: &str, regex: &regex::Regex) -> Self {
-        let mut pieces = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find('$') {
-            pieces.push(Piece::Text(rest[..at].to_owned()));
-            rest = &rest[at + 1..];
-            if let Some(tail) = rest.strip_prefix('$') {
-                pieces.push(Piece::Text("$".to_owned()));
-                rest = tail;
-                continue;
-            }
-            let (name, tail) = match rest.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
-                Some((name, tail)) => (name, tail),
-                None => {
-                    let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
-                    rest.split_at(end)
-                }
-            };
-            if name.is_empty() || !name.chars().all(|c| c.is_alphanumeric() || c == '_') {
-                pieces.push(Piece::Text("$".to_owned()));
-                continue;
-            }
-            rest = tail;
-            let group = match name.parse::<usize>() {
-                Ok(number) => Some(number).filter(|number| *number < regex.captures_len()),
-                Err(_) => regex.capture_names().position(|group| group == Some(name)),
-            };
-            pieces.extend(group.map(Piece::Group));
-        }
-        pieces.push(Piece::Text(rest.to_owned()));
-        Self(pieces)
-    }
-
-    fn expand(&self, found: &regex::Captures<'_>) -> String {
-        let mut out = String::new();
-        for piece in &self.0 {
-            match piece {
-                Piece::Text(text) => out.push_str(text),
-                Piece::Group(group) => out.push_str(found.get(*group).map_or("", |group| group.as_str())),
-            }
-        }
-        out
-    }
 }
 
 /// `label_join(v, dst, separator, src…)`

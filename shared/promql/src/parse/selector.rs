@@ -77,8 +77,9 @@ impl Parser<'_> {
                 self.at = self.at.saturating_sub(usize::from(value.kind != Kind::End));
                 return Err(self.unexpected(CONTEXT, "string"));
             };
-            let matcher = Matcher::new(op, label, utf8(text, value.span)?)
-                .map_err(|error| ParseError::new(token.span, error.to_string()))?;
+            let matcher = Matcher::new(op, label, utf8(text, value.span)?).map_err(
+                |farview_model::MatcherError::Regex { reason, .. }| ParseError::new(token.span, reason.to_string()),
+            )?;
             matchers.push(matcher);
             self.comma_or_brace(CONTEXT)?;
         }

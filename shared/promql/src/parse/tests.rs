@@ -84,7 +84,7 @@ fn what_prometheus_refuses_is_refused_in_its_words() {
         ("0deadbeef", "bad number or duration syntax: \"0deadbeef\""),
         ("foo bar", "1:5: parse error: unexpected identifier \"bar\""),
         ("a\n+ +", "2:4: parse error: unexpected end of input"),
-        ("foo{a=~\"(\"}", "invalid regular expression"),
+        ("foo{a=~\"(\"}", "error parsing regexp: missing closing )"),
     ] {
         let error = parse(text, &Options::default()).expect_err(text).to_string();
         assert!(error.contains(message), "{text}: {error:?} lacks {message:?}");
