@@ -310,7 +310,6 @@ impl Join<'_> {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "as match_one")]
     fn fill_missing(
         &self,
         run: &Run<'_>,

@@ -76,8 +76,8 @@ impl Bits {
     }
 
     pub(crate) fn first_common(&self, other: &Self) -> Option<usize> {
-        let words = self.0.iter().zip(&other.0).enumerate();
-        words.filter(|&(_i, (a, b))| a & b != 0).map(|(i, (a, b))| i * 64 + (a & b).trailing_zeros() as usize).next()
+        let mut words = self.0.iter().zip(&other.0).map(|(a, b)| a & b).enumerate();
+        words.find(|(_, common)| *common != 0).map(|(i, common)| i * 64 + common.trailing_zeros() as usize)
     }
 
     /// Goes over the steps in the set.
