@@ -1,1 +1,3 @@
 //! Stands beside one Prometheus: serves its data over StoreAPI, renders and reloads its configuration.
+
+mod relabel;
