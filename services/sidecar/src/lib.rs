@@ -1,3 +1,4 @@
 //! Stands beside one Prometheus: serves its data over StoreAPI, renders and reloads its configuration.
 
+mod prometheus;
 mod relabel;

@@ -98,13 +98,17 @@ impl Relabel {
             return Ok(());
         }
         let own = series.labels.without(drops);
-        let leading = if self.order == Order::Anything { Labels::empty() } else { own.only(|name| *name < *self.bound) };
+        let leading =
+            if self.order == Order::Anything { Labels::empty() } else { own.only(|name| *name < *self.bound) };
         while self.stack.last().is_some_and(|run| !goes_on(&run.leading, &leading)) {
             self.flush_top(out);
         }
         // Nothing may come between what is added in order: only a set that others can still overtake has to wait.
         let relabelled = ChunkSeries { labels: join(&own, &self.external), chunks: series.chunks };
-        if self.order == Order::Added && leading.len() < own.len() && self.stack.last().is_none_or(|run| run.leading != leading) {
+        if self.order == Order::Added
+            && leading.len() < own.len()
+            && self.stack.last().is_none_or(|run| run.leading != leading)
+        {
             out.push(relabelled);
             return Ok(());
         }

@@ -1,0 +1,276 @@
+//! Remote read: the samples of Prometheus as compressed chunks, passed on without being decoded.
+//!
+//! The answer is a stream of frames, each with its length and checksum. A stream that breaks off within a frame, or that
+//! the connection ends before its last chunk, is an error, never a short answer.
+
+use super::{Prometheus, error, read_all, root_cause};
+use bytes::{Buf, Bytes, BytesMut};
+use farview_model::{ErrorKind, Labels, MatchOp, Matcher, Samples, TimeRange};
+use farview_proto::prometheus as pb;
+use farview_series::{AggrChunk, ChunkData, ChunkSeries};
+use farview_storeapi::{QueryHints, StoreError};
+use farview_tsdb::{Chunk, Encoding, MAX_SAMPLES};
+use prost::Message;
+use url::Url;
+
+/// A frame is no larger than this, bytes; Prometheus cuts at 1 MiB by default.
+const MAX_FRAME_BYTES: u64 = 64 << 20;
+
+/// An answer of samples is no larger than this when unpacked, bytes.
+const MAX_SAMPLES_BYTES: usize = 256 << 20;
+
+/// What to read.
+#[derive(Debug, Clone)]
+pub(crate) struct ReadRequest<'a> {
+    pub(crate) matchers: &'a [Matcher],
+    pub(crate) range: TimeRange,
+    pub(crate) hints: Option<&'a QueryHints>,
+}
+
+/// The series of an answer, as they arrive.
+pub(crate) enum ReadStream {
+    Chunks(ChunkStream),
+    /// An old server answered with samples; they are all here.
+    Samples(Option<Vec<ChunkSeries>>),
+}
+
+/// Frames of chunks.
+pub(crate) struct ChunkStream {
+    response: reqwest::Response,
+    url: Url,
+    buffer: BytesMut,
+    ended: bool,
+    /// A series that may go on in the next frame.
+    open: Option<ChunkSeries>,
+    unknown: Vec<u32>,
+}
+
+impl Prometheus {
+    /// Asks for the series that match, with their chunks.
+    ///
+    /// # Errors
+    /// [`StoreError`] if Prometheus refuses or cannot be reached.
+    pub(crate) async fn remote_read(&self, request: ReadRequest<'_>) -> Result<ReadStream, StoreError> {
+        let url = self.url("/api/v1/read");
+        let message = to_proto(&request).encode_to_vec();
+        let body = snap::raw::Encoder::new()
+            .compress_vec(&message)
+            .map_err(|cause| error(ErrorKind::Internal, format!("packing a remote-read request: {cause}")))?;
+        let request = self
+            .client
+            .post(url.clone())
+            .header("Content-Type", "application/x-protobuf")
+            .header("Content-Encoding", "snappy")
+            .header("X-Prometheus-Remote-Read-Version", "0.1.0")
+            .body(body);
+        let response = self.send(request, &url).await?;
+        let status = response.status();
+        if !status.is_success() {
+            let body = read_all(response, &url).await.unwrap_or_default();
+            let text = String::from_utf8_lossy(&body[..body.len().min(1_000)]).trim().to_owned();
+            let kind = if status.as_u16() == 400 { ErrorKind::Invalid } else { ErrorKind::Unavailable };
+            return Err(error(kind, format!("remote read at {url} answered {status}: {text}")));
+        }
+        let content_type =
+            response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if content_type.starts_with("application/x-streamed-protobuf") {
+            let buffer = BytesMut::with_capacity(1 << 16);
+            return Ok(ReadStream::Chunks(ChunkStream {
+                response,
+                url,
+                buffer,
+                ended: false,
+                open: None,
+                unknown: Vec::new(),
+            }));
+        }
+        if content_type.starts_with("application/x-protobuf") {
+            let body = read_all(response, &url).await?;
+            return Ok(ReadStream::Samples(Some(read_samples(&body, &url)?)));
+        }
+        Err(error(
+            ErrorKind::Unavailable,
+            format!("remote read at {url} answered with content of type {content_type:?}"),
+        ))
+    }
+}
+
+fn to_proto(request: &ReadRequest<'_>) -> pb::ReadRequest {
+    use pb::label_matcher::Type;
+    let matchers = request.matchers.iter().map(|matcher| pb::LabelMatcher {
+        r#type: match matcher.op() {
+            MatchOp::Equal => Type::Eq,
+            MatchOp::NotEqual => Type::Neq,
+            MatchOp::Regex => Type::Re,
+            MatchOp::NotRegex => Type::Nre,
+        }
+        .into(),
+        name: matcher.name().to_owned(),
+        value: matcher.value().to_owned(),
+    });
+    let hints = request.hints.map(|hints| {
+        let (by, grouping) = hints.grouping.clone().unwrap_or_default();
+        pb::ReadHints {
+            step_ms: hints.step,
+            func: hints.func.clone(),
+            start_ms: request.range.mint,
+            end_ms: request.range.maxt,
+            grouping,
+            by,
+            range_ms: hints.range,
+        }
+    });
+    let query = pb::Query {
+        start_timestamp_ms: request.range.mint,
+        end_timestamp_ms: request.range.maxt,
+        matchers: matchers.collect(),
+        hints,
+    };
+    let streamed = pb::read_request::ResponseType::StreamedXorChunks.into();
+    pb::ReadRequest { queries: vec![query], accepted_response_types: vec![streamed] }
+}
+
+impl ReadStream {
+    /// Returns the next series, sorted by their labels as Prometheus holds them; `None` at the end of a whole answer.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the stream breaks off or is malformed.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<ChunkSeries>>, StoreError> {
+        match self {
+            Self::Samples(series) => Ok(series.take()),
+            Self::Chunks(stream) => stream.next().await,
+        }
+    }
+
+    /// Returns the chunk encodings that could not be read, each once.
+    pub(crate) fn take_unknown(&mut self) -> Vec<u32> {
+        match self {
+            Self::Samples(_) => Vec::new(),
+            Self::Chunks(stream) => std::mem::take(&mut stream.unknown),
+        }
+    }
+}
+
+impl ChunkStream {
+    fn malformed(&self, what: &str) -> StoreError {
+        error(ErrorKind::Corrupt, format!("remote read at {}: {what}", self.url))
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<ChunkSeries>>, StoreError> {
+        loop {
+            if let Some(frame) = self.frame()? {
+                let series = self.read_frame(frame)?;
+                if !series.is_empty() {
+                    return Ok(Some(series));
+                }
+                continue;
+            }
+            if self.ended {
+                if !self.buffer.is_empty() {
+                    return Err(self.malformed("the answer ends within a frame"));
+                }
+                return Ok(self.open.take().map(|series| vec![series]));
+            }
+            let chunk = self.response.chunk().await.map_err(|cause| {
+                error(ErrorKind::Unavailable, format!("remote read at {} broke off: {}", self.url, root_cause(&cause)))
+            })?;
+            match chunk {
+                Some(chunk) => self.buffer.extend_from_slice(&chunk),
+                None => self.ended = true,
+            }
+        }
+    }
+
+    /// Takes a whole frame off the buffer: length as LEB128, CRC-32C big-endian, content.
+    fn frame(&mut self) -> Result<Option<Bytes>, StoreError> {
+        let mut len = 0u64;
+        let mut head = 0;
+        loop {
+            let Some(byte) = self.buffer.get(head) else { return Ok(None) };
+            if head == 9 {
+                return Err(self.malformed("the length of a frame does not end"));
+            }
+            len |= u64::from(byte & 0x7f) << (7 * head);
+            head += 1;
+            if byte < &0x80 {
+                break;
+            }
+        }
+        if len > MAX_FRAME_BYTES {
+            return Err(self.malformed(&format!("a frame of {len} bytes is larger than {MAX_FRAME_BYTES}")));
+        }
+        let len = len as usize;
+        if self.buffer.len() < head + 4 + len {
+            self.buffer.reserve(head + 4 + len - self.buffer.len());
+            return Ok(None);
+        }
+        self.buffer.advance(head);
+        let expected = self.buffer.get_u32();
+        let content = self.buffer.split_to(len).freeze();
+        let actual = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &content) as u32;
+        if actual != expected {
+            return Err(self.malformed(&format!("the checksum of a frame is {actual:08x}, not {expected:08x}")));
+        }
+        Ok(Some(content))
+    }
+
+    /// Reads the series of a frame. The last one is held back: its chunks may go on in the next frame.
+    fn read_frame(&mut self, frame: Bytes) -> Result<Vec<ChunkSeries>, StoreError> {
+        let message = pb::ChunkedReadResponse::decode(frame).map_err(|cause| self.malformed(&cause.to_string()))?;
+        let mut complete = Vec::with_capacity(message.chunked_series.len());
+        for series in message.chunked_series {
+            let pairs = series.labels.iter().map(|label| (label.name.as_str(), label.value.as_str()));
+            let labels =
+                Labels::from_sorted(pairs).ok_or_else(|| self.malformed("the labels of a series are not sorted"))?;
+            let mut chunks = Vec::with_capacity(series.chunks.len());
+            for chunk in series.chunks {
+                match u8::try_from(chunk.r#type).ok().and_then(Encoding::from_byte) {
+                    Some(encoding) => chunks.push(AggrChunk {
+                        mint: chunk.min_time_ms,
+                        maxt: chunk.max_time_ms,
+                        data: ChunkData::Raw(Chunk { encoding, data: chunk.data }),
+                    }),
+                    None if !self.unknown.contains(&chunk.r#type) => self.unknown.push(chunk.r#type),
+                    None => {}
+                }
+            }
+            match &mut self.open {
+                Some(open) if open.labels == labels => open.chunks.extend(chunks),
+                open => complete.extend(open.replace(ChunkSeries { labels, chunks })),
+            }
+        }
+        Ok(complete)
+    }
+}
+
+/// Reads an answer of samples and packs them into chunks.
+fn read_samples(body: &[u8], url: &Url) -> Result<Vec<ChunkSeries>, StoreError> {
+    let corrupt = |what: String| error(ErrorKind::Corrupt, format!("remote read at {url}: {what}"));
+    // The packed form says how large it becomes: that is checked before it is believed.
+    let len = snap::raw::decompress_len(body).map_err(|cause| corrupt(cause.to_string()))?;
+    if len > MAX_SAMPLES_BYTES {
+        return Err(error(
+            ErrorKind::LimitExceeded,
+            format!("remote read at {url}: {len} bytes of samples are over {MAX_SAMPLES_BYTES}"),
+        ));
+    }
+    let plain = snap::raw::Decoder::new().decompress_vec(body).map_err(|cause| corrupt(cause.to_string()))?;
+    let message = pb::ReadResponse::decode(Bytes::from(plain)).map_err(|cause| corrupt(cause.to_string()))?;
+    let mut all = Vec::new();
+    for series in message.results.into_iter().flat_map(|result| result.timeseries) {
+        let labels = Labels::from_pairs(series.labels.iter().map(|label| (label.name.as_str(), label.value.as_str())));
+        let mut samples = Samples::default();
+        for sample in &series.samples {
+            samples.push(sample.timestamp, sample.value);
+        }
+        let chunks = samples.timestamps.chunks(MAX_SAMPLES).zip(samples.values.chunks(MAX_SAMPLES));
+        let chunks = chunks.map(|(times, values)| AggrChunk {
+            mint: times[0],
+            maxt: times[times.len() - 1],
+            data: ChunkData::Raw(Chunk::encode_xor(times, values)),
+        });
+        all.push(ChunkSeries { labels, chunks: chunks.collect() });
+    }
+    all.sort_by(|a, b| a.labels.cmp(&b.labels));
+    Ok(all)
+}
