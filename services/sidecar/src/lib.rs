@@ -1,4 +1,7 @@
 //! Stands beside one Prometheus: serves its data over StoreAPI, renders and reloads its configuration.
 
+mod metrics;
 mod prometheus;
 mod relabel;
+mod state;
+mod store;
