@@ -2,6 +2,7 @@
 
 mod metrics;
 mod prometheus;
+mod proxy;
 mod relabel;
 mod state;
 mod store;
