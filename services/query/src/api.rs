@@ -1,0 +1,76 @@
+//! The HTTP API: Prometheus' own, with Thanos' parameters.
+
+use crate::endpoints::Endpoints;
+use crate::engine::QueryEngine;
+use crate::federate::Federate;
+use axum::Router;
+use axum::routing::get;
+use farview_config::Effective;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) mod error;
+mod federated;
+pub(crate) mod labels;
+mod params;
+mod query;
+mod response;
+mod status;
+mod stores;
+
+/// What the handlers share.
+pub(crate) struct Api {
+    pub(crate) engine: Arc<QueryEngine>,
+    pub(crate) endpoints: Arc<Endpoints>,
+    pub(crate) federate: Arc<Federate>,
+    pub(crate) settings: Settings,
+    pub(crate) effective: Effective,
+    pub(crate) started: std::time::SystemTime,
+}
+
+/// Defaults of parameters.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// `--query.replica-label`
+    pub(crate) replica_labels: Vec<String>,
+    /// `--query.partial-response`
+    pub(crate) partial_response: bool,
+    /// `--query.timeout`
+    pub(crate) timeout: Duration,
+    /// `--query.default-step`, ms
+    pub(crate) default_step: i64,
+    /// `--query.auto-downsampling`
+    pub(crate) auto_downsampling: bool,
+    /// `--query.instant.default.max_source_resolution`, ms
+    pub(crate) instant_resolution: i64,
+    /// `--query.metadata.default-time-range`, ms; 0 for everything
+    pub(crate) metadata_range: i64,
+    /// `--query.tenant-header`
+    pub(crate) tenant_header: String,
+    /// `--query.default-tenant-id`
+    pub(crate) default_tenant: String,
+}
+
+/// Returns the routes below `/api/v1`.
+pub(crate) fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/query", get(query::instant).post(query::instant))
+        .route("/query_range", get(query::range).post(query::range))
+        .route("/format_query", get(query::format).post(query::format))
+        .route("/parse_query", get(query::parse).post(query::parse))
+        .route("/series", get(labels::series).post(labels::series))
+        .route("/labels", get(labels::names).post(labels::names))
+        .route("/label/{name}/values", get(labels::values))
+        .route("/query_exemplars", get(federated::exemplars).post(federated::exemplars))
+        .route("/rules", get(federated::rules))
+        .route("/alerts", get(federated::alerts))
+        .route("/targets", get(federated::targets))
+        .route("/metadata", get(federated::metadata))
+        .route("/stores", get(stores::stores))
+        .route("/endpoints", get(stores::endpoints))
+        .route("/status/buildinfo", get(status::build_info))
+        .route("/status/runtimeinfo", get(status::runtime_info))
+        .route("/status/flags", get(status::flags))
+        .route("/status/tsdb", get(status::tsdb))
+        .with_state(api)
+}

@@ -1,0 +1,223 @@
+//! Answers as JSON, written straight from the engine's columns.
+
+use crate::run::{Account, MissingSource, QueryRun};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use farview_model::{FloatHistogram, Labels, number};
+use farview_promql::annotations::{Annotations, Severity};
+use farview_promql::engine::{Series, Value};
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+
+/// Says on every answer whether everything that should have been asked has answered.
+const COMPLETE: HeaderName = HeaderName::from_static("x-farview-complete");
+
+/// What an answer has to say beside its data.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    pub(crate) warnings: Vec<String>,
+    pub(crate) infos: Vec<String>,
+    pub(crate) complete: bool,
+}
+
+impl Notes {
+    /// Collects what a run has to say.
+    pub(crate) fn of(run: &QueryRun) -> Self {
+        let (warnings, infos) = run.texts();
+        Self { warnings, infos, complete: run.is_complete() }
+    }
+
+    /// Adds the annotations of an evaluation.
+    pub(crate) fn with(mut self, annotations: &Annotations, query: &str) -> Self {
+        self.warnings.extend(annotations.shown(Severity::Warning, query));
+        self.infos.extend(annotations.shown(Severity::Info, query));
+        self
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(COMPLETE, HeaderValue::from_static(if self.complete { "true" } else { "false" }));
+        if !self.complete {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        headers
+    }
+}
+
+/// Answers with `data`, which is JSON already.
+pub(crate) fn success(data: &str, notes: &Notes) -> Response {
+    let mut body = String::with_capacity(data.len() + 256);
+    body.push_str("{\"status\":\"success\",\"data\":");
+    body.push_str(data);
+    for (name, texts) in [("warnings", &notes.warnings), ("infos", &notes.infos)] {
+        if !texts.is_empty() {
+            body.push_str(&format!(",\"{name}\":{}", json!(texts)));
+        }
+    }
+    body.push('}');
+    (StatusCode::OK, notes.headers(), body).into_response()
+}
+
+/// Answers with `data`.
+pub(crate) fn json(data: &Json, notes: &Notes) -> Response {
+    success(&data.to_string(), notes)
+}
+
+/// Answers that came from this process alone are complete.
+pub(crate) fn local(data: &Json) -> Response {
+    json(data, &Notes { complete: true, ..Notes::default() })
+}
+
+fn push_string(out: &mut String, text: &str) {
+    out.push('"');
+    let mut from = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let escaped: &str = match byte {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            0..=0x1f => {
+                out.push_str(&text[from..at]);
+                out.push_str(&format!("\\u{byte:04x}"));
+                from = at + 1;
+                continue;
+            }
+            _ => continue,
+        };
+        out.push_str(&text[from..at]);
+        out.push_str(escaped);
+        from = at + 1;
+    }
+    out.push_str(&text[from..]);
+    out.push('"');
+}
+
+/// Writes a label set as an object.
+pub(crate) fn push_labels(out: &mut String, labels: &Labels) {
+    out.push('{');
+    for (i, (name, value)) in labels.iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        push_string(out, name);
+        out.push(':');
+        push_string(out, value);
+    }
+    out.push('}');
+}
+
+fn push_point(out: &mut String, t: i64, value: f64) {
+    out.push('[');
+    number::push_time(out, t);
+    out.push_str(",\"");
+    number::push_json(out, value);
+    out.push_str("\"]");
+}
+
+fn push_histogram(out: &mut String, t: i64, histogram: &FloatHistogram) {
+    out.push('[');
+    number::push_time(out, t);
+    out.push(',');
+    histogram.push_json(out);
+    out.push(']');
+}
+
+fn push_list<T>(out: &mut String, items: impl Iterator<Item = T>, mut each: impl FnMut(&mut String, T)) {
+    out.push('[');
+    for (i, item) in items.enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        each(out, item);
+    }
+    out.push(']');
+}
+
+/// Writes type and value of an answer: `"resultType":…,"result":…`, in that order, which clients rely on.
+pub(crate) fn push_value(out: &mut String, value: &Value) {
+    let kind = match value {
+        Value::Scalar(..) => "scalar",
+        Value::String(..) => "string",
+        Value::Vector(_) => "vector",
+        Value::Matrix(_) => "matrix",
+    };
+    out.push_str(&format!("\"resultType\":\"{kind}\",\"result\":"));
+    match value {
+        Value::Scalar(t, value) => push_point(out, *t, *value),
+        Value::String(t, text) => {
+            out.push('[');
+            number::push_time(out, *t);
+            out.push(',');
+            push_string(out, &String::from_utf8_lossy(text));
+            out.push(']');
+        }
+        Value::Vector(series) => push_list(out, series.iter(), |out, series| {
+            out.push_str("{\"metric\":");
+            push_labels(out, &series.labels);
+            if let (Some(t), Some(value)) = (series.timestamps.first(), series.values.first()) {
+                out.push_str(",\"value\":");
+                push_point(out, *t, *value);
+            } else if let Some((t, histogram)) = series.histograms.first() {
+                out.push_str(",\"histogram\":");
+                push_histogram(out, *t, histogram);
+            }
+            out.push('}');
+        }),
+        Value::Matrix(series) => push_list(out, series.iter(), push_series),
+    }
+}
+
+fn push_series(out: &mut String, series: &Series) {
+    out.push_str("{\"metric\":");
+    push_labels(out, &series.labels);
+    if !series.values.is_empty() {
+        out.push_str(",\"values\":");
+        let points = series.timestamps.iter().zip(&series.values);
+        push_list(out, points, |out, (t, value)| push_point(out, *t, *value));
+    }
+    if !series.histograms.is_empty() {
+        out.push_str(",\"histograms\":");
+        push_list(out, series.histograms.iter(), |out, (t, histogram)| push_histogram(out, *t, histogram));
+    }
+    out.push('}');
+}
+
+/// The account of every endpoint, under the names that Thanos' analysis uses.
+pub(crate) fn fanout(accounts: &BTreeMap<String, Account>) -> Json {
+    let all = accounts.iter().map(|(address, account)| {
+        let mut entry = json!({
+            "endpointAddr": address,
+            "duration": account.duration.as_secs_f64(),
+            "bytesProcessed": account.bytes,
+            "numResponses": account.responses,
+            "series": account.series,
+            "chunks": account.chunks,
+            "samples": account.samples,
+        });
+        if let Some(error) = &account.error {
+            entry["error"] = json!(error);
+        }
+        entry
+    });
+    Json::Array(all.collect())
+}
+
+/// The account of `completeness=true`: who was expected, who answered, who failed, who is unknown.
+pub(crate) fn completeness(run: &QueryRun) -> Json {
+    let accounts = run.accounts();
+    let missing: Vec<MissingSource> = run.missing_sources();
+    let failed = accounts.values().filter(|account| account.error.is_some()).count();
+    let unknown = missing.iter().filter(|source| !source.known).count();
+    json!({
+        "complete": run.is_complete(),
+        "expected": accounts.len() + missing.len(),
+        "answered": accounts.len() - failed,
+        "failed": failed + missing.len() - unknown,
+        "unknown": unknown,
+        "endpoints": fanout(&accounts),
+        "missing": missing,
+    })
+}

@@ -1,0 +1,366 @@
+//! Asking every endpoint that matters at the same time, and making one stream of their answers.
+//!
+//! Each endpoint has a task that reads its frames ahead, a few at most, under three deadlines: for the first frame, between
+//! frames, and for the whole query. The merge needs only the heads of the streams, so that memory does not grow with the
+//! answer. What an endpoint does wrong ends its stream, not the answer: under `Warn` the answer says so, under `Abort` it fails.
+
+use crate::endpoints::{Endpoint, Endpoints, Matching, Wanted};
+use crate::run::QueryRun;
+use farview_model::{ErrorKind, Labels, Reservation};
+use farview_series::merge::without_labels;
+use farview_series::{ChunkData, ChunkSeries, Merge};
+use farview_storeapi::{CallOptions, DecodedFrame, Frame, PartialResponse, SelectRequest, StoreClient, StoreError};
+use farview_tsdb::MAX_SAMPLES;
+use futures::StreamExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Frames of one endpoint that are read ahead.
+const FRAMES_AHEAD: usize = 4;
+
+/// Series in a batch for the engine.
+const BATCH: usize = 128;
+
+/// Batches that wait for the engine.
+const BATCHES_AHEAD: usize = 2;
+
+/// Bounds on one endpoint's answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadlines {
+    /// For the first frame.
+    pub(crate) first_frame: Duration,
+    /// From frame to frame.
+    pub(crate) gap: Duration,
+}
+
+/// Merged series on their way to whoever asked; the memory they take is reserved as long as `held` lives.
+pub(crate) struct Batch {
+    pub(crate) series: Vec<ChunkSeries>,
+    pub(crate) held: Reservation,
+}
+
+/// A stream of merged series.
+pub(crate) type Batches = mpsc::Receiver<Result<Batch, StoreError>>;
+
+/// Asks endpoints.
+pub(crate) struct Fanout {
+    pub(crate) endpoints: Arc<Endpoints>,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) max_message_bytes: usize,
+    pub(crate) max_series: u64,
+}
+
+/// What an endpoint's task sends to the merge.
+enum Message {
+    Series(Vec<ChunkSeries>),
+    End,
+    Failed(StoreError),
+}
+
+impl Fanout {
+    /// Says in the answer, or as an error, what cannot be asked. Returns whom to ask.
+    pub(crate) fn choose(&self, run: &QueryRun, wanted: &Wanted<'_>) -> Result<Matching, StoreError> {
+        let matching = self.endpoints.matching(wanted);
+        let now = std::time::SystemTime::now();
+        let strict = run.partial_response == PartialResponse::Abort;
+        for missing in &matching.missing {
+            let text = missing.text(now);
+            if strict {
+                return Err(StoreError::new(ErrorKind::Unavailable, text));
+            }
+            run.missing(missing, text);
+        }
+        for name in &matching.stale {
+            run.warn(format!("the addresses of {name} have not been confirmed by DNS for over an hour"));
+        }
+        if matching.known == 0 && matching.missing.is_empty() {
+            let text = if self.endpoints.configured() == 0 {
+                "no endpoint is configured: nothing was asked"
+            } else {
+                "no endpoint is known yet: nothing was asked"
+            };
+            if strict {
+                return Err(StoreError::new(ErrorKind::Unavailable, text));
+            }
+            run.warn(text);
+        }
+        Ok(matching)
+    }
+
+    /// Starts to ask for series. What is missing is in the run's warnings when this returns; what fails later comes there, or
+    /// through the stream if the run is strict.
+    pub(crate) fn select(
+        self: &Arc<Self>,
+        run: &Arc<QueryRun>,
+        request: SelectRequest,
+    ) -> Result<Batches, StoreError> {
+        let wanted = Wanted {
+            range: request.range,
+            matchers: &request.matchers,
+            store_matchers: &run.store_matchers,
+            replica_labels: &request.without_replica_labels,
+            api: crate::endpoints::Api::Store,
+        };
+        let matching = self.choose(run, &wanted)?;
+        let (out, batches) = mpsc::channel(BATCHES_AHEAD);
+        let request = Arc::new(request);
+        let mut inputs = Vec::with_capacity(matching.chosen.len());
+        for endpoint in matching.chosen {
+            let (sender, receiver) = mpsc::channel(FRAMES_AHEAD);
+            let asking = Asking {
+                fanout: Arc::clone(self),
+                run: Arc::clone(run),
+                request: Arc::clone(&request),
+                account: run.account(&endpoint.address),
+                endpoint: endpoint.clone(),
+                sender,
+            };
+            tokio::spawn(asking.run());
+            inputs.push(Input { endpoint, receiver });
+        }
+        let merging = Merging { run: Arc::clone(run), merge: Merge::new(inputs.len()), inputs, out, max_series: self.max_series, sent: 0 };
+        tokio::spawn(merging.run());
+        Ok(batches)
+    }
+}
+
+// === one endpoint ===
+
+struct Asking {
+    fanout: Arc<Fanout>,
+    run: Arc<QueryRun>,
+    request: Arc<SelectRequest>,
+    endpoint: Endpoint,
+    account: crate::run::AccountHandle,
+    sender: mpsc::Sender<Message>,
+}
+
+impl Asking {
+    async fn run(self) {
+        let started = Instant::now();
+        // Whoever reads the stream going away, or the query ending, ends the call to the endpoint.
+        let result = tokio::select! {
+            biased;
+            () = self.sender.closed() => return,
+            () = self.run.cancelled.cancelled() => Err(StoreError::new(ErrorKind::Cancelled, "the query was cancelled")),
+            result = self.ask() => result,
+        };
+        self.account.update(|account| account.duration = started.elapsed());
+        let message = match result {
+            Ok(()) => Message::End,
+            Err(error) => Message::Failed(error),
+        };
+        let _ = self.sender.send(message).await;
+    }
+
+    async fn ask(&self) -> Result<(), StoreError> {
+        let Some(live) = &self.endpoint.live else {
+            return Err(StoreError::new(ErrorKind::Unavailable, self.endpoint.problem()));
+        };
+        let info = &live.identity;
+        let store = info.store.as_ref();
+        let strips = store.is_some_and(|store| store.supports_without_replica_labels);
+        let mut request = SelectRequest::clone(&self.request);
+        let strip_here = !strips && !request.without_replica_labels.is_empty();
+        if strip_here {
+            request.without_replica_labels.clear();
+        }
+        let deadlines = self.fanout.deadlines;
+        let remaining = self.run.remaining();
+        let options = CallOptions { timeout: Some(remaining), max_message_bytes: Some(self.fanout.max_message_bytes) };
+        let client = StoreClient::new(live.channel.clone());
+        let first = deadlines.first_frame.min(remaining);
+        let late = |what: &str, limit: Duration| {
+            StoreError::new(ErrorKind::Timeout, format!("{what} did not come within {:.1}s", limit.as_secs_f64()))
+        };
+        let mut frames = tokio::time::timeout(first, client.select(&request, &options))
+            .await
+            .map_err(|_| late("the first frame", first))??;
+        let mut limit = first;
+        let mut what = "the first frame";
+        let mut stripped = Vec::new();
+        loop {
+            let frame = tokio::time::timeout(limit, frames.next()).await.map_err(|_| late(what, limit))?;
+            let Some(frame) = frame else { break };
+            let frame = frame?;
+            (limit, what) = (deadlines.gap, "the next frame");
+            self.note(&frame);
+            match frame.frame {
+                Frame::Series(series) => {
+                    self.check_labels(&series)?;
+                    if strip_here {
+                        stripped.extend(series);
+                    } else if self.sender.send(Message::Series(series)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                Frame::Warning(text) => self.run.failed_below(&self.endpoint.address, &text),
+                Frame::Hints(_) => {}
+            }
+        }
+        if strip_here {
+            let series = without_labels(stripped, &self.request.without_replica_labels);
+            let _ = self.sender.send(Message::Series(series)).await;
+        }
+        Ok(())
+    }
+
+    fn note(&self, frame: &DecodedFrame) {
+        self.account.update(|account| {
+            account.bytes += frame.bytes as u64;
+            account.responses += 1;
+            if let Frame::Series(series) = &frame.frame {
+                account.series += series.len() as u64;
+                let chunks: usize = series.iter().map(|series| series.chunks.len()).sum();
+                account.chunks += chunks as u64;
+                account.samples += series.iter().flat_map(|series| &series.chunks).map(samples).sum::<u64>();
+            }
+        });
+        for encoding in &frame.unknown_encodings {
+            let text = format!("chunks with encoding {encoding} cannot be read by this version; their samples are missing");
+            self.run.failed_below(&self.endpoint.address, &text);
+        }
+    }
+
+    /// A store that sends series of labels it did not announce is not the one that was asked.
+    fn check_labels(&self, series: &[ChunkSeries]) -> Result<(), StoreError> {
+        let Some(live) = &self.endpoint.live else { return Ok(()) };
+        let sets = &live.identity.label_sets;
+        if sets.is_empty() || sets.len() > 8 {
+            return Ok(());
+        }
+        let dropped = &self.request.without_replica_labels;
+        let announced = |series: &ChunkSeries| {
+            sets.iter().any(|set| {
+                let mut labels = set.iter().filter(|(name, _)| !dropped.iter().any(|label| label == name));
+                labels.all(|(name, value)| series.labels.get(name) == Some(value))
+            })
+        };
+        match series.iter().find(|series| !announced(series)) {
+            None => Ok(()),
+            Some(series) => Err(StoreError::new(
+                ErrorKind::Corrupt,
+                format!("it sent the series {}, whose external labels it does not announce", series.labels),
+            )),
+        }
+    }
+}
+
+fn samples(chunk: &farview_series::AggrChunk) -> u64 {
+    match &chunk.data {
+        ChunkData::Raw(raw) => raw.num_samples().unwrap_or(0) as u64,
+        ChunkData::Aggregated(_) => MAX_SAMPLES as u64,
+    }
+}
+
+// === the merge ===
+
+struct Input {
+    endpoint: Endpoint,
+    receiver: mpsc::Receiver<Message>,
+}
+
+struct Merging {
+    run: Arc<QueryRun>,
+    merge: Merge,
+    inputs: Vec<Input>,
+    out: mpsc::Sender<Result<Batch, StoreError>>,
+    max_series: u64,
+    sent: u64,
+}
+
+impl Merging {
+    async fn run(mut self) {
+        if let Err(error) = self.drive().await {
+            let _ = self.out.send(Err(error)).await;
+        }
+    }
+
+    async fn drive(&mut self) -> Result<(), StoreError> {
+        let mut batch = Vec::with_capacity(BATCH);
+        while !self.merge.is_done() {
+            for input in self.merge.needs().to_vec() {
+                self.feed(input).await?;
+            }
+            while let Some(series) = self.merge.pop() {
+                batch.push(series);
+                if batch.len() == BATCH && !self.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))).await? {
+                    return Ok(());
+                }
+            }
+        }
+        if !batch.is_empty() {
+            self.send(batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn feed(&mut self, input: usize) -> Result<(), StoreError> {
+        let message = tokio::select! {
+            biased;
+            () = self.out.closed() => Some(Message::End),
+            message = self.inputs[input].receiver.recv() => message,
+        };
+        match message {
+            Some(Message::Series(series)) => {
+                if let Err(error) = self.merge.feed(input, series) {
+                    self.failed(input, StoreError::new(ErrorKind::Corrupt, error.to_string()))?;
+                }
+            }
+            Some(Message::End) => self.merge.finish(input),
+            Some(Message::Failed(error)) => self.failed(input, error)?,
+            None => self.failed(input, StoreError::new(ErrorKind::Internal, "its task ended without a word"))?,
+        }
+        Ok(())
+    }
+
+    /// Ends an input that failed: a warning, or the end of the answer.
+    fn failed(&mut self, input: usize, error: StoreError) -> Result<(), StoreError> {
+        self.merge.finish(input);
+        self.inputs[input].receiver.close();
+        let endpoint = &self.inputs[input].endpoint;
+        if self.run.cancelled.is_cancelled() || error.kind == ErrorKind::Cancelled {
+            return Err(StoreError::new(ErrorKind::Cancelled, "the query was cancelled"));
+        }
+        // A limit that the query hit must not be taken for a store that is down.
+        if self.run.partial_response == PartialResponse::Abort || error.kind == ErrorKind::Invalid {
+            return Err(error.within(format_args!("endpoint {}", endpoint.address)));
+        }
+        self.run.failed(endpoint, &error);
+        Ok(())
+    }
+
+    /// Returns whether anybody still listens.
+    async fn send(&mut self, series: Vec<ChunkSeries>) -> Result<bool, StoreError> {
+        self.sent += series.len() as u64;
+        if self.max_series > 0 && self.sent > self.max_series {
+            let text = format!(
+                "the query selects more than {} series, which --query.max-series allows: narrow its matchers",
+                self.max_series
+            );
+            return Err(StoreError::new(ErrorKind::LimitExceeded, text));
+        }
+        let held = self.run.budget.reserve(series.iter().map(size).sum())?;
+        Ok(self.out.send(Ok(Batch { series, held })).await.is_ok())
+    }
+}
+
+fn size(series: &ChunkSeries) -> u64 {
+    let chunks: usize = series
+        .chunks
+        .iter()
+        .map(|chunk| match &chunk.data {
+            ChunkData::Raw(raw) => raw.data.len() + 64,
+            ChunkData::Aggregated(a) => {
+                let parts = [&a.count, &a.sum, &a.min, &a.max, &a.counter];
+                64 + parts.iter().filter_map(|part| part.as_ref()).map(|part| part.data.len() + 40).sum::<usize>()
+            }
+        })
+        .sum();
+    (labels_size(&series.labels) + chunks) as u64
+}
+
+fn labels_size(labels: &Labels) -> usize {
+    labels.size_bytes() + 48
+}
