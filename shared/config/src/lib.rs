@@ -32,7 +32,7 @@ mod schema;
 mod secret;
 mod suggest;
 mod time_bound;
-// pub mod tls;
+pub mod tls;
 pub mod yaml;
 
 pub use bytes::ByteSize;
