@@ -244,9 +244,24 @@ impl LabelsBuilder {
         self
     }
 
+    /// Returns the value of a label, or `None` if the set lacks it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Goes over name and value of each label, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Deletes the labels for which `keep` does not say so.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.0.retain(|name, _| keep(name));
+    }
+
     /// Returns the set as it is now.
     pub fn build(&self) -> Labels {
-        Labels::from_iter_unchecked(self.0.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+        Labels::from_iter_unchecked(self.iter())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Requests in the words of the domain, and their protobuf forms.
 
 use crate::StoreError;
+pub use farview_model::ShardInfo;
 use farview_model::{Aggregate, ErrorKind, MatchOp, Matcher, TimeRange};
 use farview_proto::thanos;
 use prost_types::Any;
@@ -26,38 +27,6 @@ pub struct QueryHints {
     pub grouping: Option<(bool, Vec<String>)>,
     /// Range of the range selector, ms.
     pub range: i64,
-}
-
-/// Asks for one of several disjoint parts of the series (Thanos' `pkg/store/storepb/shard_info.go`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShardInfo {
-    /// Which part, from 0.
-    pub index: u64,
-    /// How many parts.
-    pub total: u64,
-    /// Whether `labels` are the ones hashed (else: all but these).
-    pub by: bool,
-    /// Names of labels.
-    pub labels: Vec<String>,
-}
-
-impl ShardInfo {
-    /// Tells whether a series belongs to this shard: xxhash64 over name, 0xff, value, 0xff of the labels that count.
-    pub fn matches(&self, labels: &farview_model::Labels) -> bool {
-        if self.total < 1 {
-            return true;
-        }
-        let mut buffer = Vec::with_capacity(256);
-        for (name, value) in labels.iter() {
-            if self.labels.iter().any(|label| label == name) == self.by {
-                buffer.extend_from_slice(name.as_bytes());
-                buffer.push(0xff);
-                buffer.extend_from_slice(value.as_bytes());
-                buffer.push(0xff);
-            }
-        }
-        xxhash_rust::xxh64::xxh64(&buffer, 0) % self.total == self.index
-    }
 }
 
 /// A request for series.
