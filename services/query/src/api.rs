@@ -4,8 +4,9 @@ use crate::endpoints::Endpoints;
 use crate::engine::QueryEngine;
 use crate::federate::Federate;
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use farview_config::Effective;
+use farview_telemetry::HttpMetrics;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,26 +52,28 @@ pub(crate) struct Settings {
     pub(crate) default_tenant: String,
 }
 
-/// Returns the routes below `/api/v1`.
-pub(crate) fn router(api: Arc<Api>) -> Router {
+/// Returns the routes below `/api/v1`, each counted under its name.
+pub(crate) fn router(api: Arc<Api>, metrics: &HttpMetrics) -> Router {
+    let counted = |name, route: MethodRouter<Arc<Api>>| metrics.instrument(name, route);
     Router::new()
-        .route("/query", get(query::instant).post(query::instant))
-        .route("/query_range", get(query::range).post(query::range))
-        .route("/format_query", get(query::format).post(query::format))
-        .route("/parse_query", get(query::parse).post(query::parse))
-        .route("/series", get(labels::series).post(labels::series))
-        .route("/labels", get(labels::names).post(labels::names))
-        .route("/label/{name}/values", get(labels::values))
-        .route("/query_exemplars", get(federated::exemplars).post(federated::exemplars))
-        .route("/rules", get(federated::rules))
-        .route("/alerts", get(federated::alerts))
-        .route("/targets", get(federated::targets))
-        .route("/metadata", get(federated::metadata))
-        .route("/stores", get(stores::stores))
-        .route("/endpoints", get(stores::endpoints))
-        .route("/status/buildinfo", get(status::build_info))
-        .route("/status/runtimeinfo", get(status::runtime_info))
-        .route("/status/flags", get(status::flags))
-        .route("/status/tsdb", get(status::tsdb))
+        .route("/query", counted("query", get(query::instant).post(query::instant)))
+        .route("/query_range", counted("query_range", get(query::range).post(query::range)))
+        .route("/format_query", counted("format_query", get(query::format).post(query::format)))
+        .route("/parse_query", counted("parse_query", get(query::parse).post(query::parse)))
+        .route("/series", counted("series", get(labels::series).post(labels::series)))
+        .route("/labels", counted("label_names", get(labels::names).post(labels::names)))
+        .route("/label/{name}/values", counted("label_values", get(labels::values)))
+        .route("/query_exemplars", counted("exemplars", get(federated::exemplars).post(federated::exemplars)))
+        .route("/rules", counted("rules", get(federated::rules)))
+        .route("/alerts", counted("alerts", get(federated::alerts)))
+        .route("/targets", counted("targets", get(federated::targets)))
+        .route("/metadata", counted("metadata", get(federated::metadata)))
+        .route("/stores", counted("stores", get(stores::stores)))
+        .route("/endpoints", counted("endpoints", get(stores::endpoints)))
+        .route("/status/buildinfo", counted("status_build", get(status::build_info)))
+        .route("/status/runtimeinfo", counted("status_runtime", get(status::runtime_info)))
+        .route("/status/flags", counted("status_flags", get(status::flags)))
+        .route("/status/tsdb", counted("status_tsdb", get(status::tsdb)))
+        .fallback(error::no_such_path)
         .with_state(api)
 }

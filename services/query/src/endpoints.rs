@@ -7,7 +7,9 @@ pub(crate) mod ledger;
 
 use crate::config::EndpointFlags;
 use farview_channels::{Channel, Dialer, Live, Peer, PeerConfig, PeerSet, PeerStatus, Probe};
-use farview_discovery::{Address, Change, Discovery, DiscoveryConfig, DnsMetrics, Lookup, Target, TargetStatus, Vitals};
+use farview_discovery::{
+    Address, Change, Discovery, DiscoveryConfig, DnsMetrics, Lookup, Target, TargetStatus, Vitals,
+};
 use farview_model::{Labels, Matcher, TimeRange};
 use farview_proto::thanos::info::InfoRequest;
 use farview_proto::thanos::info::info_client::InfoClient;
@@ -34,7 +36,8 @@ impl Probe for InfoProbe {
     fn is_same_party(&self, before: &EndpointInfo, now: &EndpointInfo) -> bool {
         // A process that restarts with the same data is the same party; another component or other labels are not.
         before.component == now.component
-            && (before.label_sets == now.label_sets || (!now.instance_id.is_empty() && before.instance_id == now.instance_id))
+            && (before.label_sets == now.label_sets
+                || (!now.instance_id.is_empty() && before.instance_id == now.instance_id))
     }
 }
 
@@ -96,7 +99,9 @@ impl Endpoints {
         for text in &flags.strict {
             let target = text.parse::<Target>()?;
             if target.is_dynamic() {
-                anyhow::bail!("--endpoint-strict={text}: a strict endpoint is a fixed host:port, not a DNS name to look up");
+                anyhow::bail!(
+                    "--endpoint-strict={text}: a strict endpoint is a fixed host:port, not a DNS name to look up"
+                );
             }
             strict.insert(text.clone());
             targets.push(target);
@@ -167,6 +172,11 @@ impl Endpoints {
         peer.map(Peer::history).unwrap_or_default()
     }
 
+    /// Returns the label sets that are expected, whether they can be asked now or not.
+    pub(crate) fn expected_label_sets(&self) -> Vec<Labels> {
+        self.ledger.lock().label_sets()
+    }
+
     /// Returns a watch that changes with every peer.
     pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.peers.changes()
@@ -187,12 +197,16 @@ impl Endpoints {
                 } else {
                     endpoint.problem()
                 };
-            } else if let Some(change) = self.history().iter().rev().find(|change| change.address.to_string() == missing.address) {
+            } else if let Some(change) =
+                self.history().iter().rev().find(|change| change.address.to_string() == missing.address)
+            {
                 missing.problem = change.movement.to_string();
             }
         }
         // An endpoint that is expected and never answered may hold anything.
-        for endpoint in all.iter().filter(|endpoint| endpoint.info.is_none() && wanted.allows_address(&endpoint.address)) {
+        for endpoint in
+            all.iter().filter(|endpoint| endpoint.info.is_none() && wanted.allows_address(&endpoint.address))
+        {
             if endpoint.status.last_error.is_some() || endpoint.strict {
                 missing.push(Missing {
                     address: endpoint.address.clone(),
@@ -215,7 +229,8 @@ impl Endpoints {
                 None => chosen.push(endpoint),
             }
         }
-        let stale = self.targets().into_iter().filter(|target| target.stale).map(|target| target.target.to_string()).collect();
+        let stale =
+            self.targets().into_iter().filter(|target| target.stale).map(|target| target.target.to_string()).collect();
         Matching { chosen, missing, skipped, known, stale }
     }
 }

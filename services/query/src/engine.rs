@@ -55,7 +55,9 @@ pub(crate) struct Gate {
 
 /// There is no room for another query.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("too many queries: {running} run (--query.max-concurrent) and {waiting} wait (--query.max-queued); try again later")]
+#[error(
+    "too many queries: {running} run (--query.max-concurrent) and {waiting} wait (--query.max-queued); try again later"
+)]
 pub(crate) struct Refused {
     running: usize,
     waiting: usize,

@@ -71,6 +71,7 @@ impl Fanout {
             }
             run.missing(missing, text);
         }
+        run.skipped(&matching.skipped);
         for name in &matching.stale {
             run.warn(format!("the addresses of {name} have not been confirmed by DNS for over an hour"));
         }
@@ -90,11 +91,7 @@ impl Fanout {
 
     /// Starts to ask for series. What is missing is in the run's warnings when this returns; what fails later comes there, or
     /// through the stream if the run is strict.
-    pub(crate) fn select(
-        self: &Arc<Self>,
-        run: &Arc<QueryRun>,
-        request: SelectRequest,
-    ) -> Result<Batches, StoreError> {
+    pub(crate) fn select(self: &Arc<Self>, run: &Arc<QueryRun>, request: SelectRequest) -> Result<Batches, StoreError> {
         let wanted = Wanted {
             range: request.range,
             matchers: &request.matchers,
@@ -119,7 +116,14 @@ impl Fanout {
             tokio::spawn(asking.run());
             inputs.push(Input { endpoint, receiver });
         }
-        let merging = Merging { run: Arc::clone(run), merge: Merge::new(inputs.len()), inputs, out, max_series: self.max_series, sent: 0 };
+        let merging = Merging {
+            run: Arc::clone(run),
+            merge: Merge::new(inputs.len()),
+            inputs,
+            out,
+            max_series: self.max_series,
+            sent: 0,
+        };
         tokio::spawn(merging.run());
         Ok(batches)
     }
@@ -218,7 +222,8 @@ impl Asking {
             }
         });
         for encoding in &frame.unknown_encodings {
-            let text = format!("chunks with encoding {encoding} cannot be read by this version; their samples are missing");
+            let text =
+                format!("chunks with encoding {encoding} cannot be read by this version; their samples are missing");
             self.run.failed_below(&self.endpoint.address, &text);
         }
     }
@@ -363,4 +368,62 @@ fn size(series: &ChunkSeries) -> u64 {
 
 fn labels_size(labels: &Labels) -> usize {
     labels.size_bytes() + 48
+}
+
+// === labels ===
+
+impl Fanout {
+    /// Asks for names of labels, or for values of one; the union, sorted.
+    pub(crate) async fn labels(
+        &self,
+        run: &Arc<QueryRun>,
+        request: farview_storeapi::LabelsRequest,
+    ) -> Result<Vec<String>, StoreError> {
+        let wanted = Wanted {
+            range: request.range,
+            matchers: &request.matchers,
+            store_matchers: &run.store_matchers,
+            replica_labels: &request.without_replica_labels,
+            api: crate::endpoints::Api::Store,
+        };
+        let matching = self.choose(run, &wanted)?;
+        let options = CallOptions { timeout: Some(run.remaining()), max_message_bytes: Some(self.max_message_bytes) };
+        let limit = self.deadlines.first_frame.min(run.remaining());
+        let calls = matching.chosen.iter().map(|endpoint| {
+            let (request, options) = (&request, &options);
+            async move {
+                let Some(live) = &endpoint.live else {
+                    return Err(StoreError::new(ErrorKind::Unavailable, endpoint.problem()));
+                };
+                let client = StoreClient::new(live.channel.clone());
+                let call = async {
+                    if request.label.is_empty() {
+                        client.label_names(request, options).await
+                    } else {
+                        client.label_values(request, options).await
+                    }
+                };
+                let late =
+                    |_| StoreError::new(ErrorKind::Timeout, format!("no answer within {:.1}s", limit.as_secs_f64()));
+                tokio::time::timeout(limit, call).await.map_err(late)?
+            }
+        });
+        let answers = futures::future::join_all(calls).await;
+        let mut all = std::collections::BTreeSet::new();
+        let mut held = run.budget.reserve(0)?;
+        for (endpoint, answer) in matching.chosen.iter().zip(answers) {
+            match answer {
+                Ok(answer) => {
+                    held.grow(answer.values.iter().map(|value| value.len() as u64 + 48).sum())?;
+                    all.extend(answer.values);
+                    answer.warnings.iter().for_each(|text| run.failed_below(&endpoint.address, text));
+                }
+                Err(error) if run.partial_response == PartialResponse::Abort => {
+                    return Err(error.within(format_args!("endpoint {}", endpoint.address)));
+                }
+                Err(error) => run.failed(endpoint, &error),
+            }
+        }
+        Ok(all.into_iter().collect())
+    }
 }

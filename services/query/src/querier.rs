@@ -24,8 +24,17 @@ fn source_error(error: StoreError) -> SourceError {
 }
 
 /// Functions that need two samples in their window.
-const NEED_TWO: [&str; 9] =
-    ["rate", "irate", "increase", "delta", "idelta", "deriv", "predict_linear", "holt_winters", "double_exponential_smoothing"];
+const NEED_TWO: [&str; 9] = [
+    "rate",
+    "irate",
+    "increase",
+    "delta",
+    "idelta",
+    "deriv",
+    "predict_linear",
+    "holt_winters",
+    "double_exponential_smoothing",
+];
 
 impl FanoutQueryable {
     fn request(&self, select: &Select) -> SelectRequest {

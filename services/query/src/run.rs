@@ -38,6 +38,7 @@ struct Said {
     incomplete: bool,
     accounts: BTreeMap<String, Account>,
     missing: Vec<MissingSource>,
+    skipped: BTreeMap<String, &'static str>,
 }
 
 /// The account of one endpoint in one query.
@@ -142,6 +143,11 @@ impl QueryRun {
         }
     }
 
+    /// Notes who was not asked and why.
+    pub(crate) fn skipped(&self, skipped: &[(String, &'static str)]) {
+        self.said.lock().skipped.extend(skipped.iter().cloned());
+    }
+
     /// Notes that an endpoint failed in mid-answer.
     pub(crate) fn failed(&self, endpoint: &Endpoint, error: &StoreError) {
         let component = endpoint.info.as_ref().map_or("endpoint", |info| info.component.as_str());
@@ -149,7 +155,8 @@ impl QueryRun {
             endpoint.info.iter().flat_map(|info| &info.label_sets).take(3).map(ToString::to_string).collect();
         let sets = if sets.is_empty() { String::new() } else { format!(" with {}", sets.join(", ")) };
         let verb = if error.kind == ErrorKind::Timeout { "is late" } else { "failed" };
-        let text = format!("{component} {}{sets} {verb}, its data are missing or incomplete: {error}", endpoint.address);
+        let text =
+            format!("{component} {}{sets} {verb}, its data are missing or incomplete: {error}", endpoint.address);
         let mut said = self.said.lock();
         said.incomplete = true;
         said.accounts.entry(endpoint.address.clone()).or_default().error = Some(error.to_string());
@@ -175,6 +182,13 @@ impl QueryRun {
     /// Returns the account of every endpoint that was asked.
     pub(crate) fn accounts(&self) -> BTreeMap<String, Account> {
         self.said.lock().accounts.clone()
+    }
+
+    /// Returns who was not asked by any selector, and why.
+    pub(crate) fn skipped_endpoints(&self) -> BTreeMap<String, &'static str> {
+        let said = self.said.lock();
+        let never = said.skipped.iter().filter(|(address, _)| !said.accounts.contains_key(*address));
+        never.map(|(address, reason)| (address.clone(), *reason)).collect()
     }
 
     /// Returns what could not be asked.

@@ -79,3 +79,8 @@ impl From<QueryError> for ApiError {
         }
     }
 }
+
+/// Answers for paths that are none.
+pub(super) async fn no_such_path(uri: axum::http::Uri) -> ApiError {
+    ApiError::new(ErrorKind::NotFound, format!("there is nothing at {}", uri.path()))
+}

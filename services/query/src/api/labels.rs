@@ -96,7 +96,7 @@ pub(super) async fn values(
     Path(name): Path<String>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let name = farview_model::escape::unescape_label_name(&name);
+    let name = farview_model::escape::unescape_name(&name);
     if name.is_empty() {
         return Err(ApiError::new(ErrorKind::Invalid, format!("invalid label name: {name:?}")));
     }
@@ -119,7 +119,14 @@ async fn values_of(api: &Api, params: &Params, label: &str) -> Result<Response, 
     Ok(response::json(&json!(all), &notes))
 }
 
-async fn ask(api: &Api, run: &Arc<QueryRun>, label: &str, range: TimeRange, matchers: Vec<Matcher>, limit: usize) -> Result<Vec<String>, ApiError> {
+async fn ask(
+    api: &Api,
+    run: &Arc<QueryRun>,
+    label: &str,
+    range: TimeRange,
+    matchers: Vec<Matcher>,
+    limit: usize,
+) -> Result<Vec<String>, ApiError> {
     let request = LabelsRequest {
         partial_response: run.partial_response,
         without_replica_labels: run.replica_labels.clone(),

@@ -64,16 +64,23 @@ impl Params {
 
     /// Returns a time, ms; `None` if it is not given.
     pub(crate) fn time(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        self.get(name).map(|text| time(text).ok_or_else(|| {
-            ApiError::parameter(name, format_args!("cannot parse {text:?} to a valid timestamp"))
-        })).transpose()
+        self.get(name)
+            .map(|text| {
+                time(text).ok_or_else(|| {
+                    ApiError::parameter(name, format_args!("cannot parse {text:?} to a valid timestamp"))
+                })
+            })
+            .transpose()
     }
 
     /// Returns a duration, ms; `None` if it is not given.
     pub(crate) fn duration(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        self.get(name).map(|text| millis(text).ok_or_else(|| {
-            ApiError::parameter(name, format_args!("cannot parse {text:?} to a valid duration"))
-        })).transpose()
+        self.get(name)
+            .map(|text| {
+                millis(text)
+                    .ok_or_else(|| ApiError::parameter(name, format_args!("cannot parse {text:?} to a valid duration")))
+            })
+            .transpose()
     }
 
     /// Returns a switch.
@@ -95,7 +102,9 @@ impl Params {
 
     /// Returns the selectors of `match[]`, each a list of matchers.
     pub(crate) fn selectors(&self, name: &str) -> Result<Vec<Vec<Matcher>>, ApiError> {
-        self.all(name).map(|text| parse::parse_selector(text).map_err(|error| ApiError::parameter(name, error))).collect()
+        self.all(name)
+            .map(|text| parse::parse_selector(text).map_err(|error| ApiError::parameter(name, error)))
+            .collect()
     }
 
     /// Begins the run of a request with what its parameters say about replicas, partial answers and stores.
@@ -118,7 +127,8 @@ impl Params {
             let text = format!("storeMatch[] selects by __address__ only, not by {:?}", other.name());
             return Err(ApiError::parameter("storeMatch[]", text));
         }
-        let timeout = self.duration("timeout")?.map_or(settings.timeout, |millis| Duration::from_millis(millis.max(0) as u64));
+        let timeout =
+            self.duration("timeout")?.map_or(settings.timeout, |millis| Duration::from_millis(millis.max(0) as u64));
         let tenant = self.headers.get(&settings.tenant_header).and_then(|value| value.to_str().ok());
         let tenant = tenant.unwrap_or(&settings.default_tenant).to_owned();
         if tenant.contains(['/', '\\']) || tenant == "." || tenant == ".." {

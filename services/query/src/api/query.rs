@@ -138,7 +138,7 @@ fn stats(answer: &Answer, began: Instant) -> serde_json::Value {
 /// `/format_query`
 pub(super) async fn format(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
     let expr = api.engine.engine.parse(required(&params, "query")?)?;
-    Ok(response::local(&json!(farview_promql::pretty::prettify(&expr))))
+    Ok(response::local(&json!(farview_promql::pretty::pretty(&expr))))
 }
 
 /// `/parse_query`

@@ -121,7 +121,9 @@ fn push_histogram(out: &mut String, t: i64, histogram: &FloatHistogram) {
     out.push('[');
     number::push_time(out, t);
     out.push(',');
-    histogram.push_json(out);
+    let mut text = Vec::with_capacity(256);
+    histogram.append_json(&mut text);
+    out.push_str(&String::from_utf8_lossy(&text));
     out.push(']');
 }
 
@@ -219,5 +221,6 @@ pub(crate) fn completeness(run: &QueryRun) -> Json {
         "unknown": unknown,
         "endpoints": fanout(&accounts),
         "missing": missing,
+        "skipped": run.skipped_endpoints(),
     })
 }

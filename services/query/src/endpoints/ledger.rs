@@ -57,7 +57,9 @@ impl Missing {
         }
         let labels = &self.labels;
         if self.replica_answers {
-            return format!("{who} {address} with {labels} is missing for {ago}s, its replica answers for it: {problem}");
+            return format!(
+                "{who} {address} with {labels} is missing for {ago}s, its replica answers for it: {problem}"
+            );
         }
         format!("{who} {address} with {labels} is missing for {ago}s, its data are not in this answer: {problem}")
     }
@@ -89,14 +91,21 @@ impl Ledger {
     }
 
     /// Returns what a query should have been able to ask and nobody announces now.
-    pub(crate) fn missing(&self, live: &[(String, Arc<EndpointInfo>)], wanted: &Wanted<'_>, now: SystemTime) -> Vec<Missing> {
+    pub(crate) fn missing(
+        &self,
+        live: &[(String, Arc<EndpointInfo>)],
+        wanted: &Wanted<'_>,
+        now: SystemTime,
+    ) -> Vec<Missing> {
         let announced = |labels: &Labels, address: &str| {
             live.iter().any(|(at, info)| {
                 wanted.api.offered_by(info)
-                    && (info.label_sets.contains(labels) || (labels.is_empty() && info.label_sets.is_empty() && at == address))
+                    && (info.label_sets.contains(labels)
+                        || (labels.is_empty() && info.label_sets.is_empty() && at == address))
             })
         };
-        let without_replica = |labels: &Labels| labels.without(|name| wanted.replica_labels.iter().any(|label| label == name));
+        let without_replica =
+            |labels: &Labels| labels.without(|name| wanted.replica_labels.iter().any(|label| label == name));
         let mut missing: Vec<Missing> = Vec::new();
         for ((address, labels), entry) in &self.entries {
             let expected = now.duration_since(entry.last_seen).unwrap_or_default() <= self.expect_for;
@@ -130,7 +139,8 @@ impl Ledger {
 
     /// Returns the label sets that are expected, whether they are announced now or not.
     pub(crate) fn label_sets(&self) -> Vec<Labels> {
-        let mut sets: Vec<Labels> = self.entries.keys().map(|(_, labels)| labels.clone()).filter(|l| !l.is_empty()).collect();
+        let mut sets: Vec<Labels> =
+            self.entries.keys().map(|(_, labels)| labels.clone()).filter(|l| !l.is_empty()).collect();
         sets.sort_unstable();
         sets.dedup();
         sets
@@ -175,7 +185,9 @@ mod tests {
         ledger
     }
 
-    fn live(all: &[(&str, &[&[(&str, &str)]])]) -> Vec<(String, Arc<EndpointInfo>)> {
+    type Sets<'a> = &'a [&'a [(&'a str, &'a str)]];
+
+    fn live(all: &[(&str, Sets<'_>)]) -> Vec<(String, Arc<EndpointInfo>)> {
         all.iter().map(|(address, sets)| ((*address).to_owned(), Arc::new(info(sets)))).collect()
     }
 

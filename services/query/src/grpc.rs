@@ -1,0 +1,445 @@
+//! What the query service serves over gRPC: StoreAPI over everything it sees, Info, the Query API and the federated APIs, so
+//! that a query over queries gives the view over clusters.
+
+use crate::endpoints::Endpoints;
+use crate::engine::{Query, QueryEngine, QueryError, When};
+use crate::federate::Federate;
+use crate::run::QueryRun;
+use async_trait::async_trait;
+use farview_model::{Labels, TimeRange, Warnings};
+use farview_promql::annotations::Severity;
+use farview_promql::engine::{Answer, Series, Value};
+use farview_proto::prometheus_copy::{Sample, TimeSeries};
+use farview_proto::thanos::info::{InfoRequest, InfoResponse, info_server::Info};
+use farview_proto::thanos::{self, Label};
+use farview_storeapi::request::{matchers_from_proto, partial_response};
+use farview_storeapi::{
+    EndpointInfo, Frame, LabelsAnswer, LabelsRequest, PartialResponse, SelectRequest, SelectStream, Store, StoreError,
+    StoreInfo, TsdbInfo,
+};
+use futures::stream::{self, BoxStream, StreamExt};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+/// Everything that is served over gRPC.
+pub(crate) struct Grpc {
+    pub(crate) engine: Arc<QueryEngine>,
+    pub(crate) endpoints: Arc<Endpoints>,
+    pub(crate) federate: Arc<Federate>,
+    pub(crate) timeout: Duration,
+    pub(crate) selector_labels: Labels,
+    pub(crate) replica_labels: Vec<String>,
+    pub(crate) instance_id: String,
+    pub(crate) limits: RequestLimits,
+}
+
+/// What one answer of our StoreAPI may have; 0 for no limit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestLimits {
+    /// `--store.limits.request-series`
+    pub(crate) series: u64,
+    /// `--store.limits.request-samples`, counted as 120 a chunk
+    pub(crate) samples: u64,
+}
+
+impl Grpc {
+    fn run(&self, partial: PartialResponse, tenant: String) -> Arc<QueryRun> {
+        QueryRun::new(partial, Vec::new(), Vec::new(), tenant, self.timeout, self.engine.budget())
+    }
+}
+
+// === StoreAPI ===
+
+#[async_trait]
+impl Store for Grpc {
+    async fn select(&self, mut request: SelectRequest) -> Result<SelectStream, StoreError> {
+        let run = self.run(request.partial_response, request.tenant.clone());
+        let (limit, shard) = (request.limit, request.shard.take());
+        // Shards are cut here: not every store below understands them.
+        if shard.is_some() {
+            request.limit = 0;
+        }
+        let mut batches = self.engine.fanout.select(&run, request)?;
+        let (frames, receiver) = mpsc::channel(4);
+        let limits = self.limits;
+        tokio::spawn(async move {
+            let _cancel = run.cancelled.clone().drop_guard();
+            let (mut sent, mut chunks) = (0usize, 0u64);
+            loop {
+                let batch = tokio::select! {
+                    biased;
+                    () = frames.closed() => return,
+                    batch = batches.recv() => batch,
+                };
+                let Some(batch) = batch else { break };
+                let mut series = match batch {
+                    Ok(batch) => batch.series,
+                    Err(error) => {
+                        let _ = frames.send(Err(error)).await;
+                        return;
+                    }
+                };
+                if let Some(shard) = &shard {
+                    series.retain(|series| shard.matches(&series.labels));
+                }
+                if limit > 0 {
+                    series.truncate(limit.saturating_sub(sent));
+                }
+                sent += series.len();
+                chunks += series.iter().map(|series| series.chunks.len() as u64).sum::<u64>();
+                if let Some(error) = limits.exceeded(sent as u64, chunks) {
+                    let _ = frames.send(Err(error)).await;
+                    return;
+                }
+                if !series.is_empty() && frames.send(Ok(Frame::Series(series))).await.is_err() {
+                    return;
+                }
+                if limit > 0 && sent >= limit {
+                    break;
+                }
+            }
+            let (warnings, infos) = run.texts();
+            for text in warnings.into_iter().chain(infos) {
+                if frames.send(Ok(Frame::Warning(text))).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Box::pin(ReceiverStream::new(receiver)))
+    }
+
+    async fn label_names(&self, request: LabelsRequest) -> Result<LabelsAnswer, StoreError> {
+        self.labels(request).await
+    }
+
+    async fn label_values(&self, request: LabelsRequest) -> Result<LabelsAnswer, StoreError> {
+        self.labels(request).await
+    }
+}
+
+impl RequestLimits {
+    fn exceeded(self, series: u64, chunks: u64) -> Option<StoreError> {
+        let samples = chunks * farview_tsdb::MAX_SAMPLES as u64;
+        let (name, limit, got) = if self.series > 0 && series > self.series {
+            ("--store.limits.request-series", self.series, series)
+        } else if self.samples > 0 && samples > self.samples {
+            ("--store.limits.request-samples", self.samples, samples)
+        } else {
+            return None;
+        };
+        let text = format!("the answer has {got} of what {name} limits to {limit}");
+        Some(StoreError::new(farview_model::ErrorKind::LimitExceeded, text))
+    }
+}
+
+impl Grpc {
+    async fn labels(&self, request: LabelsRequest) -> Result<LabelsAnswer, StoreError> {
+        let run = self.run(request.partial_response, request.tenant.clone());
+        let _cancel = run.cancelled.clone().drop_guard();
+        let limit = request.limit;
+        let mut values = self.engine.fanout.labels(&run, request).await?;
+        if limit > 0 {
+            values.truncate(limit);
+        }
+        let mut warnings = Warnings::default();
+        let (texts, _) = run.texts();
+        texts.into_iter().for_each(|text| warnings.add(text));
+        Ok(LabelsAnswer { values, warnings })
+    }
+
+    /// Says what is seen through us: the labels and times of all endpoints in use, and those still expected.
+    fn info(&self) -> EndpointInfo {
+        let mut info = EndpointInfo {
+            component: farview_storeapi::Component::QUERY.to_owned(),
+            query: true,
+            instance_id: self.instance_id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..EndpointInfo::default()
+        };
+        let mut range: Option<TimeRange> = None;
+        let mut tsdbs = Vec::new();
+        for endpoint in self.endpoints.all() {
+            let Some(live) = endpoint.live else { continue };
+            let below = &live.identity;
+            info.rules |= below.rules;
+            info.targets |= below.targets;
+            info.metric_metadata |= below.metric_metadata;
+            info.status |= below.status;
+            if let Some(exemplars) = below.exemplars {
+                info.exemplars = Some(widen(info.exemplars, exemplars));
+            }
+            let Some(store) = &below.store else { continue };
+            range = Some(widen(range, store.range));
+            info.label_sets.extend(below.label_sets.iter().cloned());
+            info.notices.extend(below.notices.iter().map(|notice| format!("{}: {notice}", endpoint.address)));
+            if store.tsdbs.is_empty() {
+                tsdbs.extend(
+                    below.label_sets.iter().map(|labels| TsdbInfo { labels: labels.clone(), range: store.range }),
+                );
+            } else {
+                tsdbs.extend(store.tsdbs.iter().cloned());
+            }
+        }
+        info.label_sets.extend(self.endpoints.expected_label_sets());
+        if !self.selector_labels.is_empty() {
+            info.label_sets.push(self.selector_labels.clone());
+        }
+        info.label_sets.sort_unstable();
+        info.label_sets.dedup();
+        tsdbs.sort_by(|a, b| a.labels.cmp(&b.labels).then(a.range.mint.cmp(&b.range.mint)));
+        tsdbs.dedup();
+        info.store = Some(StoreInfo {
+            range: range.unwrap_or(TimeRange::new(i64::MAX, i64::MIN)),
+            supports_sharding: true,
+            supports_without_replica_labels: true,
+            tsdbs,
+        });
+        info
+    }
+}
+
+fn widen(range: Option<TimeRange>, other: TimeRange) -> TimeRange {
+    range.map_or(other, |range| TimeRange::new(range.mint.min(other.mint), range.maxt.max(other.maxt)))
+}
+
+/// The other services, which need a handle that can be cloned.
+#[derive(Clone)]
+pub(crate) struct Services(pub(crate) Arc<Grpc>);
+
+#[async_trait]
+impl Info for Services {
+    async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
+        Ok(Response::new(self.0.info().to_proto()))
+    }
+}
+
+// === Query API ===
+
+type Frames<T> = BoxStream<'static, Result<T, Status>>;
+
+fn status(error: QueryError) -> Status {
+    match error {
+        QueryError::Refused(refused) => Status::resource_exhausted(refused.to_string()),
+        QueryError::Engine(error) => StoreError::new(error.kind(), error.to_string()).into(),
+    }
+}
+
+struct Asked {
+    text: String,
+    when: When,
+    timeout_seconds: i64,
+    max_resolution_seconds: i64,
+    lookback_seconds: i64,
+    replica_labels: Vec<String>,
+    dedup: bool,
+    partial: bool,
+    store_matchers: Vec<thanos::StoreMatchers>,
+}
+
+impl Services {
+    async fn evaluate(&self, asked: Asked, tenant: String) -> Result<(Answer, Vec<String>), Status> {
+        let replica_labels = match (asked.dedup, asked.replica_labels.is_empty()) {
+            (false, _) => Vec::new(),
+            (true, true) => self.0.replica_labels.clone(),
+            (true, false) => asked.replica_labels,
+        };
+        let partial = if asked.partial { PartialResponse::Warn } else { PartialResponse::Abort };
+        let store_matchers = asked
+            .store_matchers
+            .iter()
+            .map(|set| matchers_from_proto(&set.label_matchers))
+            .collect::<Result<_, _>>()?;
+        let timeout = match asked.timeout_seconds {
+            seconds if seconds > 0 => Duration::from_secs(seconds as u64).min(self.0.timeout),
+            _ => self.0.timeout,
+        };
+        let run = QueryRun::new(partial, replica_labels, store_matchers, tenant, timeout, self.0.engine.budget());
+        let query = Query {
+            text: asked.text.clone(),
+            when: asked.when,
+            max_resolution: asked.max_resolution_seconds.saturating_mul(1_000),
+            lookback_delta: (asked.lookback_seconds > 0).then_some(asked.lookback_seconds * 1_000),
+        };
+        let answer = self.0.engine.evaluate(&run, query).await.map_err(status)?;
+        let (mut warnings, infos) = run.texts();
+        warnings.extend(infos);
+        warnings.extend(answer.annotations.shown(Severity::Warning, &asked.text));
+        warnings.extend(answer.annotations.shown(Severity::Info, &asked.text));
+        Ok((answer, warnings))
+    }
+}
+
+fn time_series(value: Value) -> Vec<TimeSeries> {
+    let one = |series: Series| TimeSeries {
+        labels: series
+            .labels
+            .iter()
+            .map(|(name, value)| Label { name: name.to_owned(), value: value.to_owned() })
+            .collect(),
+        samples: series
+            .timestamps
+            .iter()
+            .zip(&series.values)
+            .map(|(timestamp, value)| Sample { value: *value, timestamp: *timestamp })
+            .collect(),
+        exemplars: Vec::new(),
+        histograms: Vec::new(),
+    };
+    match value {
+        Value::Vector(all) | Value::Matrix(all) => all.into_iter().map(one).collect(),
+        Value::Scalar(timestamp, value) => {
+            vec![TimeSeries { samples: vec![Sample { value, timestamp }], ..TimeSeries::default() }]
+        }
+        Value::String(..) => Vec::new(),
+    }
+}
+
+#[async_trait]
+impl thanos::query_server::Query for Services {
+    type QueryStream = Frames<thanos::QueryResponse>;
+    type QueryRangeStream = Frames<thanos::QueryRangeResponse>;
+
+    async fn query(&self, request: Request<thanos::QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
+        use thanos::query_response::Result as Part;
+        let tenant = farview_storeapi::server::tenant(request.metadata());
+        let request = request.into_inner();
+        let asked = Asked {
+            when: When::Instant(request.time_seconds.saturating_mul(1_000)),
+            text: request.query,
+            timeout_seconds: request.timeout_seconds,
+            max_resolution_seconds: request.max_resolution_seconds,
+            lookback_seconds: request.lookback_delta_seconds,
+            replica_labels: request.replica_labels,
+            dedup: request.enable_dedup,
+            partial: request.enable_partial_response,
+            store_matchers: request.store_matchers,
+        };
+        let (answer, warnings) = self.evaluate(asked, tenant).await?;
+        let stats = thanos::QueryStatistics {
+            samples_total: answer.stats.total_samples as i64,
+            peak_samples: answer.stats.peak_samples as i64,
+        };
+        let parts = warnings.into_iter().map(Part::Warnings);
+        let parts =
+            parts.chain(time_series(answer.value).into_iter().map(Part::Timeseries)).chain([Part::Stats(stats)]);
+        let responses: Vec<_> = parts.map(|part| Ok(thanos::QueryResponse { result: Some(part) })).collect();
+        Ok(Response::new(stream::iter(responses).boxed()))
+    }
+
+    async fn query_range(
+        &self,
+        request: Request<thanos::QueryRangeRequest>,
+    ) -> Result<Response<Self::QueryRangeStream>, Status> {
+        use thanos::query_range_response::Result as Part;
+        let tenant = farview_storeapi::server::tenant(request.metadata());
+        let request = request.into_inner();
+        let asked = Asked {
+            when: When::Range {
+                start: request.start_time_seconds.saturating_mul(1_000),
+                end: request.end_time_seconds.saturating_mul(1_000),
+                step: request.interval_seconds.saturating_mul(1_000),
+            },
+            text: request.query,
+            timeout_seconds: request.timeout_seconds,
+            max_resolution_seconds: request.max_resolution_seconds,
+            lookback_seconds: request.lookback_delta_seconds,
+            replica_labels: request.replica_labels,
+            dedup: request.enable_dedup,
+            partial: request.enable_partial_response,
+            store_matchers: request.store_matchers,
+        };
+        let (answer, warnings) = self.evaluate(asked, tenant).await?;
+        let stats = thanos::QueryStatistics {
+            samples_total: answer.stats.total_samples as i64,
+            peak_samples: answer.stats.peak_samples as i64,
+        };
+        let parts = warnings.into_iter().map(Part::Warnings);
+        let parts =
+            parts.chain(time_series(answer.value).into_iter().map(Part::Timeseries)).chain([Part::Stats(stats)]);
+        let responses: Vec<_> = parts.map(|part| Ok(thanos::QueryRangeResponse { result: Some(part) })).collect();
+        Ok(Response::new(stream::iter(responses).boxed()))
+    }
+}
+
+// === federated APIs ===
+
+/// The items of an answer and then what it lacks.
+fn with_warnings<T: Send + 'static>(
+    items: Vec<T>,
+    run: &QueryRun,
+    warning: impl Fn(String) -> T,
+) -> Response<Frames<T>> {
+    let (warnings, _) = run.texts();
+    let all: Vec<Result<T, Status>> = items.into_iter().chain(warnings.into_iter().map(warning)).map(Ok).collect();
+    Response::new(stream::iter(all).boxed())
+}
+
+#[async_trait]
+impl thanos::rules_server::Rules for Services {
+    type RulesStream = Frames<thanos::RulesResponse>;
+
+    async fn rules(&self, request: Request<thanos::RulesRequest>) -> Result<Response<Self::RulesStream>, Status> {
+        use thanos::rules_response::Result as Part;
+        let request = request.into_inner();
+        let run = self.0.run(partial_response(request.partial_response_strategy, false), String::new());
+        let groups = self.0.federate.rules(&run, request).await?;
+        let response = |part| thanos::RulesResponse { result: Some(part) };
+        let items = groups.into_iter().map(|group| response(Part::Group(group))).collect();
+        Ok(with_warnings(items, &run, |text| response(Part::Warning(text))))
+    }
+}
+
+#[async_trait]
+impl thanos::targets_server::Targets for Services {
+    type TargetsStream = Frames<thanos::TargetsResponse>;
+
+    async fn targets(&self, request: Request<thanos::TargetsRequest>) -> Result<Response<Self::TargetsStream>, Status> {
+        use thanos::targets_response::Result as Part;
+        let request = request.into_inner();
+        let run = self.0.run(partial_response(request.partial_response_strategy, false), String::new());
+        let targets = self.0.federate.targets(&run, request.state).await?;
+        let response = |part| thanos::TargetsResponse { result: Some(part) };
+        Ok(with_warnings(vec![response(Part::Targets(targets))], &run, |text| response(Part::Warning(text))))
+    }
+}
+
+#[async_trait]
+impl thanos::metadata_server::Metadata for Services {
+    type MetricMetadataStream = Frames<thanos::MetricMetadataResponse>;
+
+    async fn metric_metadata(
+        &self,
+        request: Request<thanos::MetricMetadataRequest>,
+    ) -> Result<Response<Self::MetricMetadataStream>, Status> {
+        use thanos::metric_metadata_response::Result as Part;
+        let request = request.into_inner();
+        let run = self.0.run(partial_response(request.partial_response_strategy, false), String::new());
+        let all = self.0.federate.metadata(&run, &request.metric, request.limit).await?;
+        let metadata = all.into_iter().map(|(name, metas)| (name, thanos::MetricMetadataEntry { metas })).collect();
+        let response = |part| thanos::MetricMetadataResponse { result: Some(part) };
+        let items = vec![response(Part::Metadata(thanos::MetricMetadata { metadata }))];
+        Ok(with_warnings(items, &run, |text| response(Part::Warning(text))))
+    }
+}
+
+#[async_trait]
+impl thanos::exemplars_server::Exemplars for Services {
+    type ExemplarsStream = Frames<thanos::ExemplarsResponse>;
+
+    async fn exemplars(
+        &self,
+        request: Request<thanos::ExemplarsRequest>,
+    ) -> Result<Response<Self::ExemplarsStream>, Status> {
+        use thanos::exemplars_response::Result as Part;
+        let request = request.into_inner();
+        let run = self.0.run(partial_response(request.partial_response_strategy, false), String::new());
+        let range = TimeRange::new(request.start, request.end);
+        let all = self.0.federate.exemplars(&run, &request.query, range).await?;
+        let response = |part| thanos::ExemplarsResponse { result: Some(part) };
+        let items = all.into_iter().map(|data| response(Part::Data(data))).collect();
+        Ok(with_warnings(items, &run, |text| response(Part::Warning(text))))
+    }
+}
