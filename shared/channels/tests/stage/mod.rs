@@ -104,6 +104,61 @@ impl Drop for Server {
     }
 }
 
+/// One service behind many addresses of 127.0.0.0/8, all with the same port, in a runtime whose threads are named `stores`.
+pub struct Many {
+    addrs: Vec<SocketAddr>,
+    runtime: Option<Runtime>,
+}
+
+impl Many {
+    pub async fn start(count: u32) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("stores")
+            .enable_all()
+            .build()
+            .unwrap();
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_service_status("", ServingStatus::Serving).await;
+        let service = Service(Arc::new(Behaviour { name: "store".to_owned(), ..Behaviour::default() }));
+        let router =
+            tonic::transport::Server::builder().add_service(health_service).add_service(InfoServer::new(service));
+        let mut addrs: Vec<SocketAddr> = Vec::new();
+        for i in 0..count {
+            let port = addrs.first().map_or(0, SocketAddr::port);
+            let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::from(0x7f01_0001 + i), port)).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            addrs.push(listener.local_addr().unwrap());
+            let router = router.clone();
+            runtime.spawn(async move {
+                let incoming = tonic::transport::server::TcpIncoming::from(TcpListener::from_std(listener).unwrap());
+                router.serve_with_incoming(incoming.with_nodelay(Some(true))).await.unwrap();
+            });
+        }
+        Self { addrs, runtime: Some(runtime) }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.addrs[0].port()
+    }
+
+    pub fn ips(&self) -> Vec<std::net::Ipv4Addr> {
+        let v4 = |addr: &SocketAddr| match addr.ip() {
+            std::net::IpAddr::V4(ip) => ip,
+            std::net::IpAddr::V6(_) => unreachable!("only 127.0.0.0/8 is bound"),
+        };
+        self.addrs.iter().map(v4).collect()
+    }
+}
+
+impl Drop for Many {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 #[derive(Clone)]
 pub struct Service(pub Arc<Behaviour>);
 
@@ -203,6 +258,15 @@ impl Feed {
 pub fn dialer(config: ChannelConfig, tls: Option<ClientTls>) -> Dialer {
     let lookup = HickoryLookup::new(HickoryConfig {
         name_servers: vec!["127.0.0.1:9".parse().unwrap()],
+        ..HickoryConfig::default()
+    });
+    Dialer::new(config, tls.map(Arc::new), Arc::new(lookup.unwrap()))
+}
+
+pub fn dialer_with_hosts(config: ChannelConfig, tls: Option<ClientTls>, hosts: &std::path::Path) -> Dialer {
+    let lookup = HickoryLookup::new(HickoryConfig {
+        name_servers: vec!["127.0.0.1:9".parse().unwrap()],
+        hosts: hosts.to_owned(),
         ..HickoryConfig::default()
     });
     Dialer::new(config, tls.map(Arc::new), Arc::new(lookup.unwrap()))
