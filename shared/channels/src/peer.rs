@@ -217,6 +217,7 @@ pub(crate) fn keep<P: Probe>(address: Address, common: Arc<Common<P>>) -> Kept<P
         report,
         reports,
         generation: 0,
+        probes: 0,
     };
     Kept { peer: Peer { shared }, task: tokio::spawn(keeper.run()) }
 }
@@ -234,6 +235,7 @@ struct Keeper<P: Probe> {
     report: mpsc::Sender<Report>,
     reports: mpsc::Receiver<Report>,
     generation: u64,
+    probes: u32,
 }
 
 enum Outcome<I> {
@@ -270,11 +272,14 @@ impl<P: Probe> Keeper<P> {
         let todo = self.machine.begin()?;
         self.publish(before, "the time out of use has passed");
         let (address, common) = (self.address.clone(), self.common.clone());
+        // The identity alone proves life. Asked beside it every time, health would double what a thousand idle endpoints cost.
+        self.probes = self.probes.wrapping_add(1);
+        let with_health = self.candidate.is_some() || before != State::Healthy || self.probes.is_multiple_of(2);
         let connection = self.candidate.clone().or_else(|| self.connection.clone());
         Some(match (todo, connection) {
             (Todo::Probe, Some(connection)) => Box::pin(async move {
-                let channel = Channel::bound(connection);
-                Outcome::Probed(probe::probe(&*common.probe, &address, channel, common.config.probe_timeout).await)
+                let (channel, limit) = (Channel::bound(connection), common.config.probe_timeout);
+                Outcome::Probed(probe::probe(&*common.probe, &address, channel, with_health, limit).await)
             }),
             (Todo::Dial, _) | (Todo::Probe, None) => {
                 Box::pin(async move { Outcome::Dialled(common.dialer.dial(&address).await) })

@@ -52,19 +52,20 @@ pub(crate) struct ProbeError {
     pub(crate) problem: String,
 }
 
-/// Asks for health and identity at the same time, within a bound.
+/// Asks for identity, and for health at the same time if wanted, within a bound.
 pub(crate) async fn probe<P: Probe>(
     probe: &P,
     address: &Address,
     channel: Channel,
+    with_health: bool,
     limit: Duration,
 ) -> Result<P::Identity, ProbeError> {
+    let identity = async { probe.probe(address, channel.clone()).await.map_err(|status| failed("identity", &status)) };
     let both = async {
-        let (identity, ()) = tokio::try_join!(
-            async { probe.probe(address, channel.clone()).await.map_err(|status| failed("identity", &status)) },
-            health(channel.clone()),
-        )?;
-        Ok(identity)
+        match with_health {
+            true => tokio::try_join!(identity, health(channel.clone())).map(|(identity, ())| identity),
+            false => identity.await,
+        }
     };
     let late = || ProbeError { failure: Failure::Silent, problem: format!("no answer to the probe within {limit:?}") };
     tokio::time::timeout(limit, both).await.map_err(|_| late())?

@@ -161,31 +161,3 @@ async fn a_certificate_for_another_name_is_refused_and_said_so() {
     let error = only(&set).status().last_error.unwrap().1;
     assert!(error.contains("TLS") && error.contains("other.test"), "{error}");
 }
-
-#[test]
-fn unusable_files_are_named() {
-    let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), "empty.pem", "");
-    let authority = Authority::new();
-    let (one, two) = (authority.issue("a"), authority.issue("b"));
-    write(folder.path(), "cert.pem", &one.cert);
-    write(folder.path(), "key.pem", &two.key);
-    let file = |name: &str| Some(folder.path().join(name));
-    for (config, says) in [
-        (ClientTlsConfig { ca_file: file("missing.pem"), ..ClientTlsConfig::default() }, "missing.pem"),
-        (ClientTlsConfig { ca_file: file("empty.pem"), ..ClientTlsConfig::default() }, "no certificate"),
-        (ClientTlsConfig { cert_file: file("cert.pem"), ..ClientTlsConfig::default() }, "together"),
-        (
-            ClientTlsConfig {
-                cert_file: file("cert.pem"),
-                key_file: file("key.pem"),
-                insecure_skip_verify: true,
-                ..ClientTlsConfig::default()
-            },
-            "client certificate",
-        ),
-    ] {
-        let error = ClientTls::new(config).err().unwrap().to_string();
-        assert!(error.contains(says), "{error}");
-    }
-}
