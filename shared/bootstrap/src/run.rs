@@ -38,8 +38,7 @@ pub fn run<A: App>(argv: impl IntoIterator<Item = OsString>, build: BuildInfo) -
         Err(Error::VersionRequested) => return print(&version(&build)),
         Err(error) => {
             let service = A::Config::SERVICE;
-            complain(&format!("farview {service}: error: {error}\nTry 'farview {service} --help'."));
-            return ExitCode::from(USAGE);
+            return refuse(&format!("farview {service}: error: {error}\nTry 'farview {service} --help'."));
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("farview").build() {
@@ -127,6 +126,12 @@ pub fn print(text: &str) -> ExitCode {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(FAILED),
         _ => ExitCode::SUCCESS,
     }
+}
+
+/// Says on standard error what is wrong with a command line; returns the exit code for that.
+pub fn refuse(text: &str) -> ExitCode {
+    complain(text);
+    ExitCode::from(USAGE)
 }
 
 fn complain(text: &str) {

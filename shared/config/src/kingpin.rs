@@ -58,16 +58,12 @@ fn adapt_arg(arg: Arg, schema: &Schema) -> Arg {
             .hide_default_value(true)
             .value_parser(BoolishValueParser::new())
             .value_name("BOOL"),
-        FlagKind::Value | FlagKind::List => {
-            let name = value_name(arg.get_value_parser());
-            let arg = arg.allow_hyphen_values(true);
-            if let Some(name) = name { arg.value_name(name) } else { arg }
-        }
+        FlagKind::Value | FlagKind::List => arg.allow_hyphen_values(true).value_name(spec.value_name.clone()),
     }
 }
 
 /// Names what a flag takes by its type, which says more than the name of a field.
-fn value_name(parser: &ValueParser) -> Option<&'static str> {
+pub(crate) fn value_name(parser: &ValueParser) -> Option<&'static str> {
     let is = |id: TypeId| parser.type_id() == id;
     let named = [
         (TypeId::of::<PromDuration>(), "DURATION"),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use clap::{ArgAction, Command};
 
-use crate::kingpin::is_switch;
+use crate::kingpin::{is_switch, value_name};
 use crate::{Error, Secret};
 
 /// Flags of Thanos that are at once a leaf and the prefix of other flags, and the key that holds them.
@@ -80,7 +80,9 @@ impl Schema {
                 key: key_of(&flag),
                 env: env_of(service, &flag),
                 kind,
-                value_name: arg.get_value_names().and_then(|n| n.first()).map(ToString::to_string).unwrap_or_default(),
+                value_name: value_name(arg.get_value_parser()).map(str::to_owned).unwrap_or_else(|| {
+                    arg.get_value_names().and_then(|n| n.first()).map(ToString::to_string).unwrap_or_default()
+                }),
                 default: arg.get_default_values().iter().map(|v| v.to_string_lossy().into_owned()).collect(),
                 possible: match kind {
                     FlagKind::Switch => Vec::new(),
