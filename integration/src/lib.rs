@@ -1,1 +1,8 @@
-//! Tests that run whole services together, against real parts.
+//! A small world of real processes: clusters of Prometheus servers with their sidecars, a query per cluster, a global query
+//! over them, and a DNS server by whose names they find each other. The demo shows it, the tests break it.
+
+pub mod process;
+pub mod world;
+
+pub use process::{Farview, binary};
+pub use world::{Cluster, World};
