@@ -1,8 +1,19 @@
 //! Stands beside one Prometheus: serves its data over StoreAPI, renders and reloads its configuration.
+//!
+//! The [`heartbeat`] keeps what is known of Prometheus current in the [`state`]. [`store`] answers StoreAPI from it: external
+//! labels are matched and taken off, the rest is read from Prometheus remotely ([`prometheus`]), and what comes back is given
+//! its labels in order ([`relabel`]), chunks untouched. [`proxy`] passes the other APIs on, [`info`] announces all of it.
 
+mod app;
+mod config;
+mod heartbeat;
+mod info;
 mod metrics;
 mod prometheus;
 mod proxy;
 mod relabel;
 mod state;
 mod store;
+
+pub use app::App;
+pub use config::Config;

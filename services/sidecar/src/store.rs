@@ -6,12 +6,13 @@ use crate::prometheus::remote_read::{ReadRequest, ReadStream};
 use crate::relabel::{Relabel, RelabelError};
 use crate::state::{Snapshot, State};
 use async_trait::async_trait;
+use farview_config::TimeOrDuration;
 use farview_model::{Budget, ErrorKind, Labels, Matcher, TimeRange, Warnings};
 use farview_series::{ChunkData, ChunkSeries};
 use farview_storeapi::{Frame, LabelsAnswer, LabelsRequest, SelectRequest, SelectStream, Store, StoreError};
 use farview_tsdb::MAX_SAMPLES;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -22,8 +23,8 @@ pub(crate) struct Limits {
     pub(crate) series: u64,
     /// Samples in an answer, 0 for all, counted as 120 a chunk (`--store.limits.request-samples`).
     pub(crate) samples: u64,
-    /// Oldest time that is served, ms (`--min-time`).
-    pub(crate) min_time: i64,
+    /// Oldest time that is served (`--min-time`); a relative one slides with the clock.
+    pub(crate) min_time: TimeOrDuration,
     /// Bytes that one request may hold while it restores the order of the series.
     pub(crate) request_bytes: u64,
     /// How long Prometheus may take for an answer that is read whole.
@@ -72,7 +73,7 @@ impl PrometheusStore {
                 None => rest.push(matcher.clone()),
             }
         }
-        let range = TimeRange::new(range.mint.max(self.limits.min_time), range.maxt);
+        let range = TimeRange::new(range.mint.max(self.limits.min_time.millis(now())), range.maxt);
         if range.is_empty() {
             return None;
         }
@@ -91,6 +92,11 @@ impl PrometheusStore {
         let read = ReadRequest { matchers: &matchers, range: narrowed.range, hints: request.hints.as_ref() };
         Ok(Source { stream: self.prometheus.remote_read(read).await?, warnings: Vec::new() })
     }
+}
+
+/// Returns the time, ms.
+pub(crate) fn now() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 /// Prometheus wants at least one matcher; every series has a name, or can have none.
