@@ -101,19 +101,28 @@ impl World {
         for (c, (name, replicas)) in plan.clusters.iter().enumerate() {
             let mut prometheus = Vec::new();
             let mut sidecars = Vec::new();
+            let query_http = free(address(c + 1, 0))?;
+            let sidecar_http: Vec<SocketAddr> =
+                (0..*replicas).map(|r| free(address(c + 1, r + 1))).collect::<Result<_, _>>()?;
             for r in 0..*replicas {
                 let replica = char::from(b'a' + r as u8).to_string();
                 let version = Version::available().into_iter().cycle().nth(r).unwrap_or_default();
+                let own = free(IpAddr::V4(Ipv4Addr::LOCALHOST))?;
+                // Both of a pair scrape the same things, and themselves under one name.
                 let server = Prometheus::builder()
                     .version(version)
+                    .port(own.port())
                     .external_label("cluster", name)
                     .external_label("replica", &replica)
+                    .job("prometheus", [own])
+                    .job("sidecar", sidecar_http.iter().copied())
+                    .job("query", [query_http])
                     .job("world", plan.targets.iter().copied())
                     .start()
                     .await
                     .with_context(|| format!("Prometheus {replica} of {name}"))?;
                 let ip = address(c + 1, r + 1);
-                let addresses = (free(ip)?, SocketAddr::new(ip, sidecar_port));
+                let addresses = (sidecar_http[r], SocketAddr::new(ip, sidecar_port));
                 let args = [format!("--prometheus.url={}", server.url())];
                 sidecars.push(Farview::start(
                     binary,
@@ -133,7 +142,7 @@ impl World {
                 format!("--farview.dns-server={}", dns.addr()),
             ];
             args.extend(plan.query_args.iter().cloned());
-            let addresses = (free(ip)?, SocketAddr::new(ip, query_port));
+            let addresses = (query_http, SocketAddr::new(ip, query_port));
             let query = Farview::start(binary, dir, &format!("{name}-query"), "query", addresses, &args)?;
             dns.set_addresses(&format!("query.{name}.test."), [ip]);
             clusters.push(Cluster { name: name.clone(), prometheus, sidecars, query });

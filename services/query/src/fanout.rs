@@ -9,7 +9,9 @@ use crate::run::QueryRun;
 use farview_model::{ErrorKind, Labels, Reservation};
 use farview_series::merge::without_labels;
 use farview_series::{ChunkData, ChunkSeries, Merge};
-use farview_storeapi::{CallOptions, DecodedFrame, Frame, PartialResponse, SelectRequest, StoreClient, StoreError};
+use farview_storeapi::{
+    CallOptions, Component, DecodedFrame, Frame, PartialResponse, SelectRequest, StoreClient, StoreError,
+};
 use farview_tsdb::MAX_SAMPLES;
 use futures::StreamExt;
 use std::sync::Arc;
@@ -228,11 +230,12 @@ impl Asking {
         }
     }
 
-    /// A store that sends series of labels it did not announce is not the one that was asked.
+    /// A sidecar that sends series of labels it did not announce is not the one that was asked. What a query or a store
+    /// gateway announces may have grown since it was last asked.
     fn check_labels(&self, series: &[ChunkSeries]) -> Result<(), StoreError> {
         let Some(live) = &self.endpoint.live else { return Ok(()) };
         let sets = &live.identity.label_sets;
-        if sets.is_empty() || sets.len() > 8 {
+        if sets.is_empty() || live.identity.component != Component::SIDECAR {
             return Ok(());
         }
         let dropped = &self.request.without_replica_labels;

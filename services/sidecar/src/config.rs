@@ -106,7 +106,7 @@ pub(crate) struct StoreFlags {
 #[expect(dead_code, reason = "what is not read yet is accepted, and said to be without effect at the start")]
 pub(crate) struct ReloaderFlags {
     /// Configuration file to watch.
-    #[arg(long = "reloader.config-file", default_value = "")]
+    #[arg(id = "reloader_config_file", long = "reloader.config-file", default_value = "")]
     pub(crate) config_file: String,
     /// Where the configuration goes with $(VARIABLES) replaced.
     #[arg(long = "reloader.config-envsubst-file", default_value = "")]
