@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -181,6 +182,8 @@ pub(crate) struct Common<P> {
     pub(crate) vitals: Vitals,
     /// Grows with every change of a peer.
     pub(crate) changes: watch::Sender<u64>,
+    /// Set when a peer was probed; whoever takes it down tells.
+    pub(crate) probed: AtomicBool,
 }
 
 pub(crate) fn keep<P: Probe>(address: Address, common: Arc<Common<P>>) -> Kept<P::Identity> {
@@ -316,7 +319,8 @@ impl<P: Probe> Keeper<P> {
         }
         let Some(connection) = &self.connection else { return };
         let before = self.shared.identity.load_full();
-        if before.as_ref().is_none_or(|before| !self.common.probe.is_same_party(before, &identity)) {
+        let new_party = before.as_ref().is_none_or(|before| !self.common.probe.is_same_party(before, &identity));
+        if new_party {
             self.generation += 1;
             if before.is_some() {
                 tracing::warn!(address = %self.address, generation = self.generation, "another identity answers at the address");
@@ -337,7 +341,10 @@ impl<P: Probe> Keeper<P> {
             status.generation = generation;
         });
         self.on(Event::ProbeSucceeded, "probe answered");
-        self.common.changes.send_modify(|n| *n += 1);
+        match new_party {
+            true => self.common.changes.send_modify(|n| *n += 1),
+            false => self.common.probed.store(true, Ordering::Relaxed),
+        }
     }
 
     fn lost(&mut self) {

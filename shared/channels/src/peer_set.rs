@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use farview_discovery::{Address, Addresses, Vitals};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::peer::{self, Common, Kept};
 use crate::{Dialer, Peer, PeerConfig, Probe};
@@ -78,7 +80,14 @@ impl<I: Send + Sync + 'static> PeerSet<I> {
     ) -> Self {
         let (out, peers) = watch::channel(FanOut { peers: Arc::default(), settled: false });
         let (changes, changed) = watch::channel(0);
-        let common = Arc::new(Common { dialer, probe: Arc::new(probe), config, vitals, changes });
+        let common = Arc::new(Common {
+            dialer,
+            probe: Arc::new(probe),
+            config,
+            vitals,
+            changes,
+            probed: AtomicBool::new(false),
+        });
         let follower = Follower { common, out, kept: BTreeMap::new(), draining: BTreeMap::new() };
         Self { peers, changes: changed, task: tokio::spawn(follower.run(addresses)) }
     }
@@ -93,7 +102,8 @@ impl<I: Send + Sync + 'static> PeerSet<I> {
         self.peers.clone()
     }
 
-    /// Returns a watch that changes whenever a peer joins, leaves, changes state or is probed. Its value means nothing.
+    /// Returns a watch that changes whenever a peer joins, leaves, changes state or answers as another party; that peers were probed
+    /// and answered as before is told four times a second at most. Its value means nothing.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
     }
@@ -105,6 +115,9 @@ impl<I> Drop for PeerSet<I> {
     }
 }
 
+/// A thousand peers are probed 200 times a second: whoever looks through all of them at each change must not do so that often.
+const NEWS: Duration = Duration::from_millis(250);
+
 struct Follower<P: Probe> {
     common: Arc<Common<P>>,
     out: watch::Sender<FanOut<P::Identity>>,
@@ -114,18 +127,28 @@ struct Follower<P: Probe> {
 
 impl<P: Probe> Follower<P> {
     async fn run(mut self, mut addresses: watch::Receiver<Addresses>) {
+        let mut news = tokio::time::interval(NEWS);
+        news.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let first = addresses.borrow_and_update().clone();
+        self.apply(&first);
+        // Once discovery is gone, what it last said stays true for this set.
+        let mut discovering = true;
         loop {
-            let now = addresses.borrow_and_update().clone();
-            self.apply(&now);
             let drained = self.draining.values().map(|(until, _)| *until).min();
             tokio::select! {
-                changed = addresses.changed() => {
-                    if changed.is_err() {
-                        // Discovery is gone: what it last said stays true for this set.
-                        std::future::pending::<()>().await;
+                changed = addresses.changed(), if discovering => match changed {
+                    Ok(()) => {
+                        let now = addresses.borrow_and_update().clone();
+                        self.apply(&now);
+                    }
+                    Err(_) => discovering = false,
+                },
+                () = tokio::time::sleep_until(drained.unwrap_or_else(Instant::now)), if drained.is_some() => self.drain(),
+                _ = news.tick() => {
+                    if self.common.probed.swap(false, Ordering::Relaxed) {
+                        self.common.changes.send_modify(|n| *n += 1);
                     }
                 }
-                () = tokio::time::sleep_until(drained.unwrap_or_else(Instant::now)), if drained.is_some() => self.drain(),
             }
         }
     }

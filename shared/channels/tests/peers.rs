@@ -239,3 +239,11 @@ async fn a_static_name_is_resolved_when_it_is_dialled() {
     assert_eq!(only(&set).address(), &address);
     assert_eq!(ask(only(&set).channel()).await.unwrap(), ["a", "a"]);
 }
+
+#[tokio::test]
+async fn an_ipv6_endpoint_is_used() {
+    let server = Server::start_at("a", "[::1]:0".parse().unwrap()).await;
+    let set = Feed::new(&[server.address()]).follow(dialer(ChannelConfig::default(), None), quick());
+    until_healthy(&set, 1).await;
+    assert_eq!(ask(only(&set).channel()).await.unwrap(), ["a", "a"]);
+}

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::poller::Poller;
+use crate::resolve::Prefer;
 use crate::{
     Address, Answer, Change, DnsMetrics, HeldSet, History, HoldConfig, JoinReason, LeaveReason, Lookup, Movement,
 };
@@ -25,6 +26,8 @@ pub struct DiscoveryConfig {
     pub retry_first: Duration,
     /// The longest wait after a failure. Default 30 s.
     pub retry_last: Duration,
+    /// Which addresses of a name with both families are endpoints.
+    pub prefer: Prefer,
     /// How long absence is doubted.
     pub hold: HoldConfig,
     /// How many joins and leaves are kept for the status page. Default 512.
@@ -38,6 +41,7 @@ impl Default for DiscoveryConfig {
             floor: Duration::from_secs(5),
             retry_first: Duration::from_secs(1),
             retry_last: Duration::from_secs(30),
+            prefer: Prefer::default(),
             hold: HoldConfig::default(),
             history: 512,
         }

@@ -35,7 +35,7 @@ pub use hold::{HeldSet, HoldConfig};
 pub use lookup::{Answer, Gap, Lookup, Service, Unavailable};
 pub use metrics::DnsMetrics;
 pub use poller::TargetStatus;
-pub use resolve::resolve;
+pub use resolve::{Prefer, resolve};
 pub use target::{Scheme, Target};
 pub use vitals::Vitals;
 pub use watched::{FileStatus, WatchedFiles};

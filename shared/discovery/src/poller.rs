@@ -8,7 +8,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::discovery::{DiscoveryConfig, Hub};
-use crate::{Address, Answer, Lookup, Target, resolve};
+use crate::resolve::resolve_preferring;
+use crate::{Address, Answer, Lookup, Target};
 
 /// What is known about one target, for the status page.
 #[derive(Debug, Clone)]
@@ -44,7 +45,7 @@ impl Poller {
         let mut failures = 0;
         loop {
             let asked = Instant::now();
-            let answer = resolve(&*self.lookup, &self.target).await;
+            let answer = resolve_preferring(&*self.lookup, &self.target, self.config.prefer).await;
             failures = if matches!(answer, Answer::Unavailable(_)) { failures + 1 } else { 0 };
             let Some(hub) = self.hub.upgrade() else { return };
             hub.answered(&self.target, &answer, Instant::now());

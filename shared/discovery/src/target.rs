@@ -171,4 +171,15 @@ mod tests {
             assert!(error.contains(says), "{text}: {error}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_parses_or_is_an_error_and_what_parses_prints_and_parses_the_same(
+            text in r"(dns|dnssrv|dnssrvnoa|dnsdualstack|x)?\+?[\[\]:a-z0-9_.+/ é-]{0,40}(:[0-9]{0,6})?"
+        ) {
+            if let Ok(target) = text.parse::<Target>() {
+                proptest::prop_assert_eq!(target.to_string().parse::<Target>().unwrap(), target);
+            }
+        }
+    }
 }

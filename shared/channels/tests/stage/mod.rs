@@ -54,7 +54,16 @@ impl Server {
     }
 
     pub async fn start_at(name: &str, addr: SocketAddr) -> Self {
-        let listener = std::net::TcpListener::bind(addr).unwrap();
+        // The sockets of a killed predecessor close a moment after the kill.
+        let mut tries = 0;
+        let listener = loop {
+            match std::net::TcpListener::bind(addr) {
+                Ok(listener) => break listener,
+                Err(_) if tries < 500 => tries += 1,
+                Err(error) => panic!("{addr}: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
         listener.set_nonblocking(true).unwrap();
         let addr = listener.local_addr().unwrap();
         let behaviour = Arc::new(Behaviour { name: name.to_owned(), ..Behaviour::default() });
