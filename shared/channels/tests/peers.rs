@@ -247,3 +247,19 @@ async fn an_ipv6_endpoint_is_used() {
     until_healthy(&set, 1).await;
     assert_eq!(ask(only(&set).channel()).await.unwrap(), ["a", "a"]);
 }
+
+#[tokio::test]
+async fn a_call_cut_before_its_answer_is_unavailable_and_broken_not_unknown() {
+    let mut server = Server::start("a").await;
+    server.behaviour.mute.store(true, Ordering::Relaxed);
+    let set = Feed::new(&[server.address()]).follow(dialer(ChannelConfig::default(), None), quick());
+    until_healthy(&set, 1).await;
+    let call = tokio::spawn(ask(only(&set).channel()));
+    while server.calls() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    server.kill();
+    let status = call.await.unwrap().unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
+    assert_eq!(TransportStatus::of(&status), TransportStatus::Broken);
+}

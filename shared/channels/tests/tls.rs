@@ -6,7 +6,7 @@ mod stage;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use farview_channels::{ChannelConfig, ClientTls, ClientTlsConfig, PeerConfig, State};
@@ -160,4 +160,31 @@ async fn a_certificate_for_another_name_is_refused_and_said_so() {
         .await;
     let error = only(&set).status().last_error.unwrap().1;
     assert!(error.contains("TLS") && error.contains("other.test"), "{error}");
+}
+
+#[tokio::test]
+async fn a_failed_handshake_looks_at_the_files_at_once() {
+    let server = Server::start("a").await;
+    let (old, new) = (Authority::new(), Authority::new());
+    let front = Terminator::start(server.addr, new.server(&new.issue("stores.test"))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| Some(folder.path().join(name));
+    let mine = new.issue("query.test");
+    write(folder.path(), "ca.pem", &old.pem());
+    write(folder.path(), "cert.pem", &mine.cert);
+    write(folder.path(), "key.pem", &mine.key);
+    let tls = ClientTls::new(ClientTlsConfig {
+        ca_file: file("ca.pem"),
+        cert_file: file("cert.pem"),
+        key_file: file("key.pem"),
+        server_name: Some("stores.test".to_owned()),
+        follow: Duration::from_secs(3600),
+        ..ClientTlsConfig::default()
+    })
+    .unwrap();
+    write(folder.path(), "ca.pem", &new.pem());
+    let started = Instant::now();
+    let set = Feed::new(&[front.addr.into()]).follow(dialer(ChannelConfig::default(), Some(tls)), quick());
+    until_healthy(&set, 1).await;
+    assert!(started.elapsed() < farview_config::tls::POLL / 2, "{:?}", started.elapsed());
 }

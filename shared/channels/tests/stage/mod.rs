@@ -46,6 +46,8 @@ pub struct Behaviour {
     pub unavailable: AtomicBool,
     /// A stream that stays open after its first message.
     pub hang: AtomicBool,
+    /// A call that is never answered.
+    pub mute: AtomicBool,
 }
 
 impl Server {
@@ -187,6 +189,9 @@ impl Metadata for Service {
         _: Request<MetricMetadataRequest>,
     ) -> Result<Response<Self::MetricMetadataStream>, Status> {
         self.0.calls.fetch_add(1, Ordering::Relaxed);
+        if self.0.mute.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         if self.0.unavailable.load(Ordering::Relaxed) {
             return Err(Status::unavailable("on request"));
         }
