@@ -4,12 +4,16 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use tokio::time::Instant;
 
 use crate::lookup::Service;
-use crate::{Address, Answer, Gap, Lookup, Scheme, Target};
+use crate::{Address, Answer, Gap, Lookup, Scheme, Target, Unavailable};
 
 /// How many SRV targets are asked at the same time.
 const SRV_TARGETS_AT_ONCE: usize = 16;
+
+/// Bound on asking all SRV targets. What has not answered by then is not known.
+const SRV_TARGETS_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Which addresses of a name are endpoints when it has both families.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -90,7 +94,16 @@ async fn services(
     let mut answers = futures::stream::iter(services)
         .map(|service| async move { (lookup.addresses(&service.target).await, port.unwrap_or(service.port)) })
         .buffer_unordered(SRV_TARGETS_AT_ONCE);
-    while let Some((answer, port)) = answers.next().await {
+    let deadline = Instant::now() + SRV_TARGETS_DEADLINE;
+    loop {
+        let (answer, port) = match tokio::time::timeout_at(deadline, answers.next()).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => break,
+            Err(_) => {
+                (gap, failure) = (Gap::Any, Some(Unavailable::Timeout));
+                break;
+            }
+        };
         match answer {
             Answer::Found { records, ttl: other, gap: open } => {
                 addresses.extend(with_port(&records, Some(port)));
@@ -138,5 +151,32 @@ mod tests {
         assert_eq!(of(&both, Gap::None, Prefer::V6), both[1..]);
         assert_eq!(of(&both[..1], Gap::None, Prefer::V6), both[..1]);
         assert_eq!(of(&both[..1], Gap::V6, Prefer::V6), [], "its addresses are not known now");
+    }
+
+    /// A server that lists a thousand SRV targets and answers for the first alone.
+    struct Mute;
+
+    #[async_trait::async_trait]
+    impl Lookup for Mute {
+        async fn addresses(&self, name: &str) -> Answer<Vec<IpAddr>> {
+            if name != "s0." {
+                std::future::pending::<()>().await;
+            }
+            Answer::Found { records: vec!["10.0.0.1".parse().unwrap()], ttl: Duration::from_secs(5), gap: Gap::None }
+        }
+
+        async fn services(&self, _: &str) -> Answer<Vec<Service>> {
+            let records = (0..1000).map(|i| Service { target: format!("s{i}."), port: 1 }).collect();
+            Answer::Found { records, ttl: Duration::from_secs(5), gap: Gap::None }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn srv_targets_without_an_answer_end_within_the_deadline_as_a_gap() {
+        let started = Instant::now();
+        let answer = resolve(&Mute, &"dnssrv+_grpc._tcp.stores.test.".parse().unwrap()).await;
+        assert_eq!(started.elapsed(), SRV_TARGETS_DEADLINE);
+        let records = vec!["10.0.0.1:1".parse().unwrap()];
+        assert_eq!(answer, Answer::Found { records, ttl: Duration::from_secs(5), gap: Gap::Any });
     }
 }
