@@ -172,9 +172,9 @@ impl Endpoints {
         peer.map(Peer::history).unwrap_or_default()
     }
 
-    /// Returns the label sets that are expected, whether they can be asked now or not.
-    pub(crate) fn expected_label_sets(&self) -> Vec<Labels> {
-        self.ledger.lock().label_sets()
+    /// Returns what is expected, whether it can be asked now or not: label sets and their times.
+    pub(crate) fn expected(&self) -> Vec<(Labels, TimeRange)> {
+        self.ledger.lock().expected()
     }
 
     /// Returns a watch that changes with every peer.

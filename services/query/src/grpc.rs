@@ -155,6 +155,10 @@ impl Grpc {
         let mut info = EndpointInfo {
             component: farview_storeapi::Component::QUERY.to_owned(),
             query: true,
+            rules: true,
+            targets: true,
+            metric_metadata: true,
+            exemplars: Some(TimeRange::ALL),
             instance_id: self.instance_id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ..EndpointInfo::default()
@@ -164,13 +168,6 @@ impl Grpc {
         for endpoint in self.endpoints.all() {
             let Some(live) = endpoint.live else { continue };
             let below = &live.identity;
-            info.rules |= below.rules;
-            info.targets |= below.targets;
-            info.metric_metadata |= below.metric_metadata;
-            info.status |= below.status;
-            if let Some(exemplars) = below.exemplars {
-                info.exemplars = Some(widen(info.exemplars, exemplars));
-            }
             let Some(store) = &below.store else { continue };
             range = Some(widen(range, store.range));
             info.label_sets.extend(below.label_sets.iter().cloned());
@@ -183,7 +180,14 @@ impl Grpc {
                 tsdbs.extend(store.tsdbs.iter().cloned());
             }
         }
-        info.label_sets.extend(self.endpoints.expected_label_sets());
+        // What is missing stays announced: whoever asks for it must be told, and is told only if it asks us.
+        for (labels, expected) in self.endpoints.expected() {
+            range = Some(widen(range, expected));
+            if !labels.is_empty() {
+                info.label_sets.push(labels.clone());
+                tsdbs.push(TsdbInfo { labels, range: expected });
+            }
+        }
         if !self.selector_labels.is_empty() {
             info.label_sets.push(self.selector_labels.clone());
         }

@@ -3,10 +3,11 @@
 use crate::config::Config;
 use crate::heartbeat::Heartbeat;
 use crate::info::SidecarInfo;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ReloaderMetrics};
 use crate::prometheus::Prometheus;
 use crate::prometheus::auth::{Auth, HttpClientConfig};
 use crate::proxy::Proxy;
+use crate::reloader::Reloader;
 use crate::state::State;
 use crate::store::{Limits, PrometheusStore};
 use anyhow::Context;
@@ -91,6 +92,10 @@ impl farview_bootstrap::App for App {
             config_timeout: config.prometheus.config_timeout.into(),
             ready_timeout: config.prometheus.ready_timeout.into(),
         };
+        let reloader_metrics = process.registry.register(ReloaderMetrics::register);
+        if let Some(reloader) = Reloader::new(&config.reloader, heartbeat.prometheus.clone(), reloader_metrics) {
+            process.tasks.spawn("reloader", move |stop| reloader.run(stop));
+        }
         process.tasks.spawn("heartbeat", move |stop| heartbeat.run(stop));
         Ok(Self { servers: Servers::new(process, service, http, Some(grpc)) })
     }

@@ -103,7 +103,6 @@ pub(crate) struct StoreFlags {
 /// The configuration reloader.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Reloader")]
-#[expect(dead_code, reason = "what is not read yet is accepted, and said to be without effect at the start")]
 pub(crate) struct ReloaderFlags {
     /// Configuration file to watch.
     #[arg(id = "reloader_config_file", long = "reloader.config-file", default_value = "")]
@@ -140,7 +139,6 @@ pub(crate) enum ReloadMethod {
 /// Upload of blocks, which is not part of this version; the flags are accepted.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Upload")]
-#[expect(dead_code, reason = "accepted so that manifests work")]
 pub(crate) struct UploadFlags {
     #[command(flatten)]
     pub(crate) objstore: PathOrContent<ObjectStore>,

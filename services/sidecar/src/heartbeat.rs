@@ -90,6 +90,12 @@ impl Heartbeat {
             let text = "Prometheus has no external labels: set global.external_labels in its configuration, such that no two Prometheus have the same";
             return Err(StoreError::new(ErrorKind::Invalid, text));
         }
+        if self.state.get().external.is_empty() {
+            let version = self.prometheus.version(timeout).await?;
+            let flags = self.prometheus.flags(timeout).await?;
+            let retention = flags.get("storage.tsdb.retention.time").map_or("", String::as_str);
+            tracing::info!(version, retention, "found Prometheus");
+        }
         let mint = match self.prometheus.lowest_timestamp(timeout).await {
             Ok(lowest) => lowest.unwrap_or(i64::MIN),
             Err(error) => {

@@ -49,3 +49,56 @@ impl Metrics {
         metrics
     }
 }
+
+/// The reloader's metrics, under Thanos' names.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ReloaderMetrics {
+    pub(crate) reloads: Counter,
+    pub(crate) reload_failures: Counter,
+    last_successful: Gauge,
+    last_success_time: Gauge<f64, std::sync::atomic::AtomicU64>,
+    pub(crate) applies: Counter,
+    pub(crate) apply_failures: Counter,
+    pub(crate) expansion_errors: Gauge,
+    pub(crate) watches: Gauge,
+    pub(crate) watch_events: Counter,
+    pub(crate) watch_errors: Counter,
+}
+
+impl ReloaderMetrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let this = Self::default();
+        let registry = registry.sub_registry_with_prefix("thanos_sidecar_reloader");
+        registry.register("reloads", "Requests to Prometheus to reload", this.reloads.clone());
+        registry.register("reloads_failed", "Requests to reload that failed", this.reload_failures.clone());
+        registry.register("last_reload_successful", "Whether the last reload worked", this.last_successful.clone());
+        registry.register(
+            "last_reload_success_timestamp_seconds",
+            "Time of the last reload that worked",
+            this.last_success_time.clone(),
+        );
+        registry.register(
+            "config_apply_operations",
+            "Times the configuration was rendered and compared",
+            this.applies.clone(),
+        );
+        registry.register("config_apply_operations_failed", "Times that failed", this.apply_failures.clone());
+        registry.register(
+            "config_environment_variable_expansion_errors",
+            "Variables of the configuration that were not set",
+            this.expansion_errors.clone(),
+        );
+        registry.register("watches", "Directories that are watched", this.watches.clone());
+        registry.register("watch_events", "File events", this.watch_events.clone());
+        registry.register("watch_errors", "Errors of watching files", this.watch_errors.clone());
+        this
+    }
+
+    pub(crate) fn reloaded(&self, worked: bool) {
+        self.last_successful.set(i64::from(worked));
+        if worked {
+            let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+            self.last_success_time.set(now.unwrap_or_default().as_secs_f64());
+        }
+    }
+}

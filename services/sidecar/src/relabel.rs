@@ -27,6 +27,10 @@ enum Order {
 /// Gives series their external labels and restores their order.
 #[derive(Debug)]
 pub(crate) struct Relabel {
+    /// All external labels. Prometheus adds them itself in remote read, without sorting again: they tell nothing of a
+    /// series' own labels.
+    merged: Labels,
+    /// Those that the answer has.
     external: Labels,
     /// Labels of a series that do not survive: replica labels, and those that the external labels override.
     dropped: Vec<String>,
@@ -82,12 +86,22 @@ impl Relabel {
             Order::Kept | Order::Anything => None,
         };
         let bound = bound.unwrap_or_default().to_owned();
-        Ok(Self { external: added, dropped, order, bound, stack: Vec::new(), held: budget.reserve(0)? })
+        Ok(Self {
+            merged: external.clone(),
+            external: added,
+            dropped,
+            order,
+            bound,
+            stack: Vec::new(),
+            held: budget.reserve(0)?,
+        })
     }
 
     /// Takes a series as Prometheus sent it and appends to `out` those that are certain to come next.
     pub(crate) fn push(&mut self, series: ChunkSeries, out: &mut Vec<ChunkSeries>) -> Result<(), RelabelError> {
         let drops = |name: &str| self.dropped.iter().any(|label| label == name);
+        let labels = without_pairs(&series.labels, &self.merged);
+        let series = ChunkSeries { labels, chunks: series.chunks };
         if matches!(self.order, Order::Kept | Order::Added)
             && let Some((name, _)) = series.labels.iter().find(|(name, _)| drops(name))
         {
@@ -163,6 +177,11 @@ fn goes_on(leading: &Labels, longer: &Labels) -> bool {
     longer.as_bytes().starts_with(leading.as_bytes())
 }
 
+/// Takes off the labels that are in `pairs` with the same value.
+fn without_pairs(labels: &Labels, pairs: &Labels) -> Labels {
+    labels.without(|name| pairs.get(name).is_some_and(|value| labels.get(name) == Some(value)))
+}
+
 /// Merges two sets that share no name.
 fn join(own: &Labels, external: &Labels) -> Labels {
     let (mut own, mut external) = (own.iter().peekable(), external.iter().peekable());
@@ -222,6 +241,19 @@ mod tests {
             }
             let got: Vec<(Labels, usize)> = out.into_iter().map(|s| (s.labels, s.chunks.len())).collect();
             prop_assert_eq!(got, expected.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn external_labels_that_prometheus_has_merged_change_nothing(sets in arb_sets(), external in arb_labels("[g-k]"), without in proptest::collection::vec("[g-k]", 0..3)) {
+            let (expected, _) = run(&sets, &external, &without);
+            let budget = Budget::root("test", 0);
+            let mut relabel = Relabel::new(&external, &without, |_| false, &budget).unwrap();
+            let mut out = Vec::new();
+            for (n, set) in sets.iter().enumerate() {
+                relabel.push(series(&join(set, &external), n as i64), &mut out).unwrap();
+            }
+            relabel.finish(&mut out);
+            prop_assert_eq!(out, expected);
         }
 
         #[test]

@@ -137,13 +137,10 @@ impl Ledger {
         missing
     }
 
-    /// Returns the label sets that are expected, whether they are announced now or not.
-    pub(crate) fn label_sets(&self) -> Vec<Labels> {
-        let mut sets: Vec<Labels> =
-            self.entries.keys().map(|(_, labels)| labels.clone()).filter(|l| !l.is_empty()).collect();
-        sets.sort_unstable();
-        sets.dedup();
-        sets
+    /// Returns what is expected, whether it can be asked now or not: label sets and their times.
+    pub(crate) fn expected(&self) -> Vec<(Labels, TimeRange)> {
+        let stores = self.entries.iter().filter(|(_, entry)| entry.apis.store.is_some());
+        stores.map(|((_, labels), entry)| (labels.clone(), entry.range)).collect()
     }
 }
 

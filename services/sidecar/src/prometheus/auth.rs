@@ -41,7 +41,6 @@ struct TlsConfig {
 /// Of Go's transport settings those that mean something here; the others are read and change nothing.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[expect(dead_code, reason = "the keys are accepted so that existing files work")]
 struct TransportConfig {
     max_idle_conns: Option<i64>,
     max_idle_conns_per_host: Option<usize>,

@@ -29,7 +29,7 @@ pub(crate) struct ReadRequest<'a> {
 
 /// The series of an answer, as they arrive.
 pub(crate) enum ReadStream {
-    Chunks(ChunkStream),
+    Chunks(Box<ChunkStream>),
     /// An old server answered with samples; they are all here.
     Samples(Option<Vec<ChunkSeries>>),
 }
@@ -75,14 +75,14 @@ impl Prometheus {
             response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
         if content_type.starts_with("application/x-streamed-protobuf") {
             let buffer = BytesMut::with_capacity(1 << 16);
-            return Ok(ReadStream::Chunks(ChunkStream {
+            return Ok(ReadStream::Chunks(Box::new(ChunkStream {
                 response,
                 url,
                 buffer,
                 ended: false,
                 open: None,
                 unknown: Vec::new(),
-            }));
+            })));
         }
         if content_type.starts_with("application/x-protobuf") {
             let body = read_all(response, &url).await?;
