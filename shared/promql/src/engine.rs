@@ -1,12 +1,12 @@
 //! The engine: from text to answer.
 
-use crate::annotations::Annotations;
+use crate::annotations::{Annotations, Note};
 use crate::ast::{Expr, Span, ValueType};
-use crate::exec::{self, Grid};
+use crate::exec::{self, Grid, Profile};
+pub use crate::exec::OperatorNode;
 use crate::parse::{self, ParseError};
 use crate::source::{Queryable, SourceError};
 use farview_model::{Budget, BudgetExceeded, ErrorKind, FloatHistogram, Labels, Reservation};
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -24,6 +24,10 @@ pub struct EngineOptions {
     pub max_samples: usize,
     /// `promql-delayed-name-removal`.
     pub delayed_name_removal: bool,
+    /// `use-start-timestamps`: start times tell resets, and where a counter began.
+    pub start_timestamps: bool,
+    /// `type-and-unit-labels`: what a counter is tells the label `__type__`, not the end of the name.
+    pub type_and_unit_labels: bool,
     /// What of the language is on.
     pub parse: parse::Options,
 }
@@ -36,6 +40,8 @@ impl Default for EngineOptions {
             default_subquery_step: 60_000,
             max_samples: 50_000_000,
             delayed_name_removal: false,
+            start_timestamps: false,
+            type_and_unit_labels: false,
             parse: parse::Options::default(),
         }
     }
@@ -52,12 +58,20 @@ pub struct QueryContext {
     pub budget: Arc<Budget>,
     /// Overrides [`EngineOptions::lookback_delta`], ms.
     pub lookback_delta: Option<i64>,
+    /// Whether the answer tells what each operator cost.
+    pub analyze: bool,
 }
 
 impl Default for QueryContext {
     /// No deadline and no bound on memory.
     fn default() -> Self {
-        Self { cancelled: Arc::default(), deadline: None, budget: Budget::root("unlimited", 0), lookback_delta: None }
+        Self {
+            cancelled: Arc::default(),
+            deadline: None,
+            budget: Budget::root("unlimited", 0),
+            lookback_delta: None,
+            analyze: false,
+        }
     }
 }
 
@@ -167,6 +181,8 @@ pub struct Answer {
     pub annotations: Annotations,
     /// What it cost.
     pub stats: Stats,
+    /// What each operator cost, if that was asked for.
+    pub analysis: Option<OperatorNode>,
 }
 
 /// Evaluates queries. Shared by all of them: holds the workers.
@@ -192,11 +208,41 @@ pub(crate) struct Run<'a> {
     pub(crate) query: &'a QueryContext,
     pub(crate) source: &'a dyn Queryable,
     pub(crate) annotations: Annotations,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) lookback: i64,
     /// Grid of the whole query: `start()`, `end()`, `step()` and `range()` mean this one.
     pub(crate) outer: Grid,
-    held: Mutex<Reservation>,
+    /// The query is evaluated at one time, not over a range.
+    pub(crate) instant: bool,
+    pub(crate) profile: Profile,
+}
+
+/// Memory that an operator holds: charged to the query's budget, and its samples to their limit, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    bytes: Reservation,
+    samples: u64,
+    counters: Arc<Counters>,
+}
+
+impl Hold {
+    /// Adds to what is held.
+    pub(crate) fn grow(&mut self, run: &Run<'_>, bytes: u64, samples: u64) -> Result<(), Error> {
+        self.bytes.grow(bytes)?;
+        self.samples += samples;
+        run.count_held(samples)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.counters.held.fetch_sub(self.samples, Ordering::Relaxed);
+    }
+}
+
+/// The error of a query that holds, or would hold, more samples than it may.
+pub(crate) fn too_many_samples() -> Error {
+    Error::Limit("query processing would load too many samples into memory in query execution".to_owned())
 }
 
 impl Run<'_> {
@@ -211,25 +257,32 @@ impl Run<'_> {
         }
     }
 
-    /// Charges columns that stay until the end of the query.
-    pub(crate) fn hold(&self, bytes: u64, samples: usize) -> Result<(), Error> {
-        self.held.lock().grow(bytes)?;
-        let held = self.counters.held.fetch_add(samples as u64, Ordering::Relaxed) + samples as u64;
+    /// Charges memory and samples, before they are there.
+    pub(crate) fn hold(&self, bytes: u64, samples: u64) -> Result<Hold, Error> {
+        let mut hold = Hold { bytes: self.query.budget.reserve(0)?, samples: 0, counters: Arc::clone(&self.counters) };
+        hold.grow(self, bytes, samples)?;
+        Ok(hold)
+    }
+
+    fn count_held(&self, samples: u64) -> Result<(), Error> {
+        let held = self.counters.held.fetch_add(samples, Ordering::Relaxed) + samples;
         self.counters.peak.fetch_max(held, Ordering::Relaxed);
-        if held > self.engine.options.max_samples as u64 {
-            let text = "query processing would load too many samples into memory in query execution";
-            return Err(Error::Limit(text.to_owned()));
-        }
-        Ok(())
+        if held > self.engine.options.max_samples as u64 { Err(too_many_samples()) } else { Ok(()) }
     }
 
-    pub(crate) fn warn(&self, span: Span, text: impl Into<String>) {
-        self.annotations.warn(span, text);
+    pub(crate) fn options(&self) -> &EngineOptions {
+        &self.engine.options
     }
 
-    pub(crate) fn info(&self, span: Span, text: impl Into<String>) {
-        self.annotations.info(span, text);
+    /// Step and length of the query, ms; 0 if it is an instant query.
+    pub(crate) fn step_and_range(&self) -> (i64, i64) {
+        if self.instant { (0, 0) } else { (self.outer.step, self.outer.end() - self.outer.start) }
     }
+
+    pub(crate) fn note(&self, span: Span, note: Note<'_>) {
+        note.add(&self.annotations, span);
+    }
+
 }
 
 /// Stack of the thread that drives a query: trees may be as high as the parser's limits allow.
@@ -267,8 +320,15 @@ impl Engine {
     /// # Errors
     /// [`Error`].
     pub fn instant(&self, cx: &QueryContext, source: &dyn Queryable, query: &str, t: i64) -> Result<Answer, Error> {
-        let expr = self.parse(query)?;
-        self.evaluate(cx, source, &expr, Grid::instant(t), true)
+        self.instant_expr(cx, source, &self.parse(query)?, t)
+    }
+
+    /// As [`Engine::instant`], of an expression that is parsed already.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn instant_expr(&self, cx: &QueryContext, source: &dyn Queryable, expr: &Expr, t: i64) -> Result<Answer, Error> {
+        self.evaluate(cx, source, expr, Grid::instant(t), true)
     }
 
     /// Evaluates `query` at every step from `start` to `end`, both inclusive (ms). Blocks the thread.
@@ -284,21 +344,40 @@ impl Engine {
         end: i64,
         step: i64,
     ) -> Result<Answer, Error> {
-        let expr = self.parse(query)?;
-        if step <= 0 {
-            return Err(Error::Invalid("zero or negative query resolution step widths are not accepted".to_owned()));
-        }
-        if end < start {
-            return Err(Error::Invalid("end timestamp must not be before start time".to_owned()));
-        }
-        let kind = expr.value_type();
-        if !matches!(kind, ValueType::Vector | ValueType::Scalar) {
-            let kind = crate::quote::quote(kind.text());
-            let text = format!("invalid expression type {kind} for range query, must be Scalar or instant Vector");
-            return Err(Error::Invalid(text));
-        }
-        let count = usize::try_from((end - start) / step + 1).unwrap_or(usize::MAX);
-        self.evaluate(cx, source, &expr, Grid { start, step, count }, false)
+        self.range_expr(cx, source, &self.parse(query)?, start, end, step)
+    }
+
+    /// As [`Engine::range`], of an expression that is parsed already.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn range_expr(
+        &self,
+        cx: &QueryContext,
+        source: &dyn Queryable,
+        expr: &Expr,
+        start: i64,
+        end: i64,
+        step: i64,
+    ) -> Result<Answer, Error> {
+        let grid = range_grid(expr, start, end, step)?;
+        self.evaluate(cx, source, expr, grid, false)
+    }
+
+    /// Returns the operators that `expr` would be evaluated by, without evaluating it. `step` 0 stands for an instant query
+    /// at `start`.
+    ///
+    /// # Errors
+    /// [`Error`] if the query cannot be evaluated, whatever the data are.
+    pub fn explain(&self, expr: &Expr, start: i64, end: i64, step: i64) -> Result<OperatorNode, Error> {
+        let grid = if step == 0 { Grid::instant(start) } else { range_grid(expr, start, end, step)? };
+        let cx = QueryContext::default();
+        let tree = self.with_stack(|| {
+            let run = self.run(&cx, &Nothing, grid, step == 0, Profile::recording(false))?;
+            exec::build_only(&run, expr, grid)?;
+            Ok(run.profile.tree())
+        })?;
+        Ok(tree.unwrap_or_default())
     }
 
     fn evaluate(
@@ -309,43 +388,81 @@ impl Engine {
         grid: Grid,
         instant: bool,
     ) -> Result<Answer, Error> {
-        // A thread of its own costs some ten microseconds and has a stack that the highest tree cannot overflow.
+        if grid.count > self.options.max_samples {
+            return Err(too_many_samples());
+        }
+        self.with_stack(|| {
+            let profile = if cx.analyze { Profile::recording(true) } else { Profile::default() };
+            let run = self.run(cx, source, grid, instant, profile)?;
+            run.check()?;
+            let value = exec::evaluate(&run, expr, grid)?;
+            let stats = Stats {
+                total_samples: run.counters.total_samples.load(Ordering::Relaxed),
+                samples_read: run.counters.samples_read.load(Ordering::Relaxed),
+                peak_samples: run.counters.peak.load(Ordering::Relaxed),
+                series: run.counters.series.load(Ordering::Relaxed),
+            };
+            Ok(Answer { value, stats, analysis: run.profile.tree(), annotations: run.annotations })
+        })
+    }
+
+    fn run<'r>(
+        &'r self,
+        query: &'r QueryContext,
+        source: &'r dyn Queryable,
+        outer: Grid,
+        instant: bool,
+        profile: Profile,
+    ) -> Result<Run<'r>, Error> {
+        let lookback = query.lookback_delta.filter(|delta| *delta > 0).unwrap_or(self.options.lookback_delta);
+        let (annotations, counters) = Default::default();
+        Ok(Run { engine: self, query, source, annotations, counters, lookback, outer, instant, profile })
+    }
+
+    /// Calls `run` on a thread of its own: that costs some ten microseconds, and its stack is one that the highest tree
+    /// cannot overflow.
+    fn with_stack<T: Send>(&self, run: impl FnOnce() -> Result<T, Error> + Send) -> Result<T, Error> {
         std::thread::scope(|scope| {
             let worker = std::thread::Builder::new().name("promql-query".to_owned()).stack_size(STACK_BYTES);
-            let run = || self.evaluate_here(cx, source, expr, grid, instant);
             let thread = worker
                 .spawn_scoped(scope, run)
                 .map_err(|error| Error::Limit(format!("no thread for the query: {error}")))?;
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
+}
 
-    fn evaluate_here(
-        &self,
-        cx: &QueryContext,
-        source: &dyn Queryable,
-        expr: &Expr,
-        grid: Grid,
-        instant: bool,
-    ) -> Result<Answer, Error> {
-        let run = Run {
-            engine: self,
-            query: cx,
-            source,
-            annotations: Annotations::default(),
-            counters: Counters::default(),
-            lookback: cx.lookback_delta.filter(|delta| *delta > 0).unwrap_or(self.options.lookback_delta),
-            outer: grid,
-            held: Mutex::new(cx.budget.reserve(0)?),
-        };
-        let value = exec::evaluate(&run, expr, grid, instant)?;
-        let stats = Stats {
-            total_samples: run.counters.total_samples.load(Ordering::Relaxed),
-            samples_read: run.counters.samples_read.load(Ordering::Relaxed),
-            peak_samples: run.counters.peak.load(Ordering::Relaxed),
-            series: run.counters.series.load(Ordering::Relaxed),
-        };
-        Ok(Answer { value, annotations: run.annotations, stats })
+/// Checks the times of a range query, and that its expression has a value at each step.
+fn range_grid(expr: &Expr, start: i64, end: i64, step: i64) -> Result<Grid, Error> {
+    if step <= 0 {
+        return Err(Error::Invalid("zero or negative query resolution step widths are not accepted".to_owned()));
+    }
+    if end < start {
+        return Err(Error::Invalid("end timestamp must not be before start time".to_owned()));
+    }
+    let kind = expr.value_type();
+    if !matches!(kind, ValueType::Vector | ValueType::Scalar) {
+        let kind = crate::quote::quote(kind.text());
+        let text = format!("invalid expression type {kind} for range query, must be Scalar or instant Vector");
+        return Err(Error::Invalid(text));
+    }
+    let steps = end.checked_sub(start).map(|range| range / step + 1);
+    let count = steps.and_then(|steps| usize::try_from(steps).ok()).ok_or_else(too_many_samples)?;
+    Ok(Grid { start, step, count })
+}
+
+/// A source without series, for queries that are only explained.
+struct Nothing;
+
+impl Queryable for Nothing {
+    fn select(&self, _: &crate::Select) -> Result<Box<dyn crate::SeriesStream>, SourceError> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl crate::SeriesStream for Nothing {
+    fn next(&mut self) -> Result<Option<Vec<crate::SourceSeries>>, SourceError> {
+        Ok(None)
     }
 }
 

@@ -13,6 +13,7 @@ pub mod json;
 mod lexer;
 pub mod memory;
 pub mod parse;
+mod plan;
 pub mod pretty;
 mod print;
 pub use farview_model::quote;

@@ -1,6 +1,7 @@
 //! Series over a grid of steps, as columns.
 
 use farview_model::{FloatHistogram, Labels};
+use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
 /// The steps of an evaluation: `start + k * step` for `k` below `count`. Times in ms.
@@ -27,15 +28,15 @@ impl Grid {
 
 /// A set of steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Bits(Vec<u64>);
+pub(crate) struct Bits(SmallVec<[u64; 2]>);
 
 impl Bits {
     pub(crate) fn none(len: usize) -> Self {
-        Self(vec![0; len.div_ceil(64)])
+        Self(smallvec![0; len.div_ceil(64)])
     }
 
     pub(crate) fn all(len: usize) -> Self {
-        let mut words = vec![u64::MAX; len.div_ceil(64)];
+        let mut words: SmallVec<[u64; 2]> = smallvec![u64::MAX; len.div_ceil(64)];
         if !len.is_multiple_of(64)
             && let Some(last) = words.last_mut()
         {
@@ -57,6 +58,21 @@ impl Bits {
     #[inline(always)]
     pub(crate) fn clear(&mut self, k: usize) {
         self.0[k / 64] &= !(1 << (k % 64));
+    }
+
+    /// Keeps only what is in `other` too.
+    pub(crate) fn keep(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a &= b);
+    }
+
+    /// Takes out what is in `other`.
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a &= !b);
+    }
+
+    /// Tells whether all of the first `len` steps are in the set.
+    pub(crate) fn is_full(&self, len: usize) -> bool {
+        self.count() == len
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -187,17 +203,54 @@ impl Column {
         }
     }
 
+    /// Takes out the samples that are not at `steps`.
+    pub(crate) fn keep(&mut self, steps: &Bits) {
+        self.present.keep(steps);
+        self.forget_absent_histograms();
+    }
+
+    /// Takes out the samples at `steps`.
+    pub(crate) fn subtract(&mut self, steps: &Bits) {
+        self.present.subtract(steps);
+        self.forget_absent_histograms();
+    }
+
+    fn forget_absent_histograms(&mut self) {
+        let present = &self.present;
+        if let Some(histograms) = &mut self.histograms {
+            histograms.iter_mut().enumerate().filter(|(k, _)| !present.get(*k)).for_each(|(_, h)| *h = None);
+        }
+    }
+
+    /// Takes the histograms out; tells whether there was one.
+    pub(crate) fn drop_histograms(&mut self) -> bool {
+        let Some(histograms) = self.histograms.take() else { return false };
+        let mut any = false;
+        histograms.iter().enumerate().filter(|(_, h)| h.is_some()).for_each(|(k, _)| {
+            any = true;
+            self.present.clear(k);
+        });
+        any
+    }
+
+    /// Bytes that a column of `len` steps takes without histograms.
+    pub(crate) fn bytes_for(len: usize) -> u64 {
+        (len * 8 + len / 8 + size_of::<Self>() + 32) as u64
+    }
+
     /// Bytes held, for the memory account.
     pub(crate) fn size_bytes(&self) -> u64 {
         let histograms = self.histograms.as_ref().map_or(0, |histograms| {
-            histograms.len() * 8
-                + histograms.iter().flatten().map(|h| 200 + 8 * h.positive_buckets.len()).sum::<usize>()
+            histograms.len() * 8 + histograms.iter().flatten().map(|h| h.size_bytes()).sum::<usize>()
         });
-        (self.values.len() * 8 + self.values.len() / 8 + self.labels.size_bytes() + 96 + histograms) as u64
+        Self::bytes_for(self.values.len()) + (self.labels.size_bytes() + histograms) as u64
     }
 
-    /// Samples held, by Prometheus' count.
-    pub(crate) fn sample_count(&self) -> usize {
-        self.present.count()
+    /// Samples held, by Prometheus' count: a histogram counts for as many as its size.
+    pub(crate) fn sample_count(&self) -> u64 {
+        let histograms = self.histograms.as_ref().map_or(0, |histograms| {
+            histograms.iter().flatten().map(|h| h.sample_count() as u64 - 1).sum::<u64>()
+        });
+        self.present.count() as u64 + histograms
     }
 }

@@ -1,10 +1,13 @@
 //! Functions of each sample alone.
 
-use super::scalar::{self, WithScalars, go_max, go_min};
-use super::{Column, Grid, Op, Ready, build as build_vector, labels, named, without_name};
+use super::scalar::{Params, WithScalars, go_max, go_min};
+use super::scan::Names;
+use super::{Column, Grid, Op, Ready, build as build_vector, labels};
 use crate::ast::*;
 use crate::engine::{Error, Run};
+use crate::plan::Above;
 use farview_model::Labels;
+use std::sync::Arc;
 
 /// Builds the call of a function that needs one sample at a time. Names go away.
 pub(super) fn build<'a>(run: &Run<'_>, call: &'a Call, grid: Grid) -> Result<Op<'a>, Error> {
@@ -12,86 +15,60 @@ pub(super) fn build<'a>(run: &Run<'_>, call: &'a Call, grid: Grid) -> Result<Op<
     if let Some(part) = calendar(name) {
         return build_calendar(run, call, grid, part);
     }
+    let op = build_vector(run, &call.args[0], grid, &Above::named(name))?;
+    let params = Params::build(run, call.args[1..].iter(), grid)?;
     if name == "timestamp" {
-        let op = build_vector(run, &call.args[0], grid, &named(name))?;
-        let times: Vec<f64> = (0..grid.count).map(|k| grid.at(k) as f64 / 1_000.0).collect();
-        return Ok(mapped(run, op, vec![times], |column, params| {
+        return Ok(mapped(run, op, params, move |column, _| {
             for k in 0..column.len() {
-                column.values[k] = params[0][k];
+                column.values[k] = grid.at(k) as f64 / 1_000.0;
             }
             column.histograms = None;
         }));
     }
     if let Some(function) = unary(name) {
-        let op = build_vector(run, &call.args[0], grid, &named(name))?;
-        return Ok(mapped(run, op, Vec::new(), move |column, _| {
-            drop_histograms(column);
+        return Ok(mapped(run, op, params, move |column, _| {
+            column.drop_histograms();
             column.values.iter_mut().for_each(|value| *value = function(*value));
         }));
     }
-    let param = |i: usize| scalar::build(run, &call.args[i], grid)?.eval(run);
-    match name {
-        "round" => {
-            let to = if call.args.len() > 1 { param(1)? } else { vec![1.0; grid.count] };
-            let op = build_vector(run, &call.args[0], grid, &named(name))?;
-            Ok(mapped(run, op, vec![to], |column, params| {
-                each_float(column, |k, value| {
-                    // The inverse is taken first, as Prometheus does: it rounds differently.
-                    let inverse = 1.0 / params[0][k];
-                    (value * inverse + 0.5).floor() / inverse
-                });
-            }))
-        }
-        "clamp" => {
-            let params = vec![param(1)?, param(2)?];
-            let op = build_vector(run, &call.args[0], grid, &named(name))?;
-            Ok(mapped(run, op, params, |column, params| {
-                each_float(column, |k, value| go_max(params[0][k], go_min(params[1][k], value)));
-                (0..column.len()).filter(|k| params[1][*k] < params[0][*k]).for_each(|k| column.remove(k));
-            }))
-        }
+    Ok(match name {
+        "round" => mapped(run, op, params, |column, params| {
+            each_float(column, |k, value| {
+                // The inverse is taken first, as Prometheus does: it rounds differently.
+                let inverse = 1.0 / params.first().map_or(1.0, |to| to[k]);
+                (value * inverse + 0.5).floor() / inverse
+            });
+        }),
+        "clamp" => mapped(run, op, params, |column, params| {
+            each_float(column, |k, value| go_max(params[0][k], go_min(params[1][k], value)));
+            (0..column.len()).filter(|k| params[1][*k] < params[0][*k]).for_each(|k| column.remove(k));
+        }),
         "clamp_min" | "clamp_max" => {
-            let params = vec![param(1)?];
-            let op = build_vector(run, &call.args[0], grid, &named(name))?;
             let clamp = if name == "clamp_min" { go_max } else { go_min };
-            Ok(mapped(run, op, params, move |column, params| each_float(column, |k, value| clamp(params[0][k], value))))
+            mapped(run, op, params, move |column, params| each_float(column, |k, value| clamp(params[0][k], value)))
         }
-        _ => Err(Error::Execution(format!("function {name} is not implemented"))),
-    }
+        _ => return Err(Error::Execution(format!("function {name} is not implemented"))),
+    })
 }
 
 /// Applies `each` to every column, then takes the name away.
 fn mapped<'a>(
     run: &Run<'_>,
     op: Op<'a>,
-    params: Vec<Vec<f64>>,
-    mut each: impl FnMut(&mut Column, &[Vec<f64>]) + 'a,
+    params: Params<'a>,
+    mut each: impl FnMut(&mut Column, &[Arc<[f64]>]) + 'a,
 ) -> Op<'a> {
-    let later = run.engine.options.delayed_name_removal;
-    let op = WithScalars {
-        op,
-        params,
-        each: move |mut column: Column, params: &[Vec<f64>]| {
-            each(&mut column, params);
-            if later {
-                column.drop_name = true;
-            } else {
-                column.labels = without_name(&column.labels);
-            }
-            column
-        },
+    let names = Names::of(run, false);
+    let each = move |mut column: Column, params: &[Arc<[f64]>]| {
+        each(&mut column, params);
+        names.apply(&mut column);
+        column
     };
-    Box::new(labels::Unique::new(Box::new(op)))
-}
-
-fn drop_histograms(column: &mut Column) {
-    if let Some(histograms) = column.histograms.take() {
-        histograms.iter().enumerate().filter(|(_, h)| h.is_some()).for_each(|(k, _)| column.present.clear(k));
-    }
+    Box::new(labels::Unique::new(Box::new(WithScalars { op, params, each })))
 }
 
 fn each_float(column: &mut Column, function: impl Fn(usize, f64) -> f64) {
-    drop_histograms(column);
+    column.drop_histograms();
     for k in 0..column.len() {
         if column.present.get(k) {
             column.values[k] = function(k, column.values[k]);
@@ -167,6 +144,6 @@ fn build_calendar<'a>(run: &Run<'_>, call: &'a Call, grid: Grid, part: Part) -> 
         let values = (0..grid.count).map(|k| of(grid.at(k) as f64 / 1_000.0)).collect();
         return Ok(Box::new(Ready(Some(vec![Column::full(Labels::empty(), values)]))));
     }
-    let op = build_vector(run, &call.args[0], grid, &named(call.func.name))?;
-    Ok(mapped(run, op, Vec::new(), move |column, _| each_float(column, |_, value| of(value))))
+    let op = build_vector(run, &call.args[0], grid, &Above::named(call.func.name))?;
+    Ok(mapped(run, op, Params::none(), move |column, _| each_float(column, |_, value| of(value))))
 }

@@ -1,10 +1,10 @@
 //! Operators that look at labels, or only at whether there are samples.
 
-use super::{
-    Above, Bits, Column, Grid, Op, Operator, Point, build, collect, join_equal, named, same_labels, without_name,
-};
+use super::scan::Names;
+use super::{Bits, Collected, Column, Grid, Op, Operator, Point, build, collect, join_equal, same_labels};
 use crate::ast::*;
-use crate::engine::{Error, Run};
+use crate::engine::{Error, Hold, Run};
+use crate::plan::Above;
 use farview_model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp};
 use hashbrown::HashMap;
 use std::cmp::Ordering;
@@ -13,19 +13,31 @@ use std::cmp::Ordering;
 pub(crate) struct Unique<'a> {
     op: Op<'a>,
     seen: HashMap<Labels, Bits>,
+    hold: Option<Hold>,
+    /// All series have had one name: they still differ without it, whether or not it is gone.
+    one_name: bool,
 }
 
 impl<'a> Unique<'a> {
     pub(crate) fn new(op: Op<'a>) -> Self {
-        Self { op, seen: HashMap::new() }
+        Self { op, seen: HashMap::new(), hold: None, one_name: false }
+    }
+
+    pub(crate) fn of_one_name(op: Op<'a>) -> Self {
+        Self { one_name: true, ..Self::new(op) }
     }
 }
 
 impl Operator for Unique<'_> {
     fn next(&mut self, run: &Run<'_>) -> Result<Option<Vec<Column>>, Error> {
         let Some(batch) = self.op.next(run)? else { return Ok(None) };
-        if run.engine.options.delayed_name_removal {
+        if run.options().delayed_name_removal || (self.one_name && !run.options().type_and_unit_labels) {
             return Ok(Some(batch));
+        }
+        let bytes = batch.iter().map(|column| (column.labels.size_bytes() + column.len() / 8 + 64) as u64).sum();
+        match &mut self.hold {
+            Some(hold) => hold.grow(run, bytes, 0)?,
+            none => *none = Some(run.hold(bytes, 0)?),
         }
         for column in &batch {
             match self.seen.get_mut(&column.labels) {
@@ -49,7 +61,7 @@ struct Barrier<'a, F> {
 impl<F: FnMut(&Run<'_>, Vec<Column>) -> Result<Vec<Column>, Error>> Operator for Barrier<'_, F> {
     fn next(&mut self, run: &Run<'_>) -> Result<Option<Vec<Column>>, Error> {
         let Some(mut op) = self.op.take() else { return Ok(None) };
-        let columns = collect(&mut op, run)?;
+        let Collected { columns, hold: _hold } = collect(&mut op, run)?;
         (self.finish)(run, columns).map(Some)
     }
 }
@@ -61,21 +73,23 @@ pub(crate) fn barrier<'a>(
     Box::new(Barrier { op: Some(op), finish })
 }
 
+/// Joins series of equal labels.
+pub(super) fn joined(op: Op<'_>) -> Op<'_> {
+    barrier(op, |_, columns| join_equal(columns))
+}
+
 /// `-expr`: series that become equal without their names are joined.
-pub(super) fn negate<'a>(op: Op<'a>, _: &'a Expr) -> Op<'a> {
-    barrier(op, |run, columns| {
-        let later = run.engine.options.delayed_name_removal;
-        let negated = columns.into_iter().map(|mut column| {
+pub(super) fn negate(op: Op<'_>) -> Op<'_> {
+    barrier(op, |run, mut columns| {
+        let names = Names::of(run, false);
+        for column in &mut columns {
             column.values.iter_mut().for_each(|value| *value = -*value);
-            if later {
-                column.drop_name = true;
-            } else {
-                column.labels = without_name(&column.labels);
+            for histogram in column.histograms.iter_mut().flatten().flatten() {
+                std::sync::Arc::make_mut(histogram).multiply_by(-1.0);
             }
-            column
-        });
-        let negated: Vec<Column> = negated.collect();
-        if later { Ok(negated) } else { join_equal(negated) }
+            names.apply(column);
+        }
+        if names == Names::DropLater { Ok(columns) } else { join_equal(columns) }
     })
 }
 
@@ -181,7 +195,7 @@ pub(super) fn join<'a>(run: &Run<'_>, call: &'a Call, grid: Grid, above: &Above)
 /// `sort` and `sort_desc`: by value, NaN last, histograms left out. Meaningful for instant queries only.
 pub(super) fn sort(op: Op<'_>, descending: bool) -> Op<'_> {
     barrier(op, move |run, mut columns| {
-        if run.outer.count > 1 {
+        if !run.instant {
             return Ok(columns);
         }
         columns.retain(|column| column.float(0).is_some());
@@ -198,7 +212,7 @@ pub(super) fn sort(op: Op<'_>, descending: bool) -> Op<'_> {
 pub(super) fn sort_by_label<'a>(run: &Run<'_>, call: &'a Call, grid: Grid) -> Result<Op<'a>, Error> {
     let descending = call.func.name == "sort_by_label_desc";
     let labels: Vec<&str> = (1..call.args.len()).map(|i| string(call, i)).collect::<Result<_, _>>()?;
-    let op = build(run, &call.args[0], grid, &named(call.func.name))?;
+    let op = build(run, &call.args[0], grid, &Above::named(call.func.name))?;
     Ok(barrier(op, move |_, mut columns| {
         columns.sort_by(|a, b| {
             let by_label = labels

@@ -1,39 +1,24 @@
 //! Functions over ranges: one series' samples in, one value a step out.
 //!
-//! The samples are decoded once; two indices move over them from step to step. What can be carried from window to window
-//! is; compensated sums are computed anew for each window, in order, because they cannot be undone exactly.
+//! The samples are decoded once; indices move over them from step to step. What can be carried from window to window is
+//! ([`float`]); compensated sums are computed anew for each window, in order, because they cannot be undone exactly. Windows
+//! with histograms go through [`histogram`], those of `anchored` and `smoothed` through [`extended`].
 
-use super::column::{Column, Grid};
-use farview_model::sum::{Mean, Sum};
+use super::column::Column;
+use crate::annotations::{Annotations, Note, Operation};
+use crate::ast::{Extension, Span};
+pub(crate) use crate::plan::Windows;
 use farview_model::{Samples, is_stale_nan};
+use std::sync::Arc;
 
-/// Where the window of each step lies: `(end - range, end]`, with `end` the step's time or a fixed one, less the offset.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Windows {
-    pub(crate) grid: Grid,
-    pub(crate) at: Option<i64>,
-    pub(crate) offset: i64,
-    pub(crate) range: i64,
-}
+mod extended;
+mod float;
+mod histogram;
 
-impl Windows {
-    pub(crate) fn end(self, k: usize) -> i64 {
-        self.at.unwrap_or_else(|| self.grid.at(k)) - self.offset
-    }
-}
+pub(crate) use extended::{instant as smoothed_instant, points as extended_points};
+pub(crate) use float::quantile;
 
-/// One window over the floats of a series.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Window<'a> {
-    pub(crate) times: &'a [i64],
-    pub(crate) values: &'a [f64],
-    /// The window's last millisecond.
-    pub(crate) end: i64,
-    /// Its length, ms.
-    pub(crate) range: i64,
-}
-
-/// The functions over ranges that need only floats and constant parameters.
+/// The functions over ranges.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum RangeFn {
     Rate,
@@ -109,6 +94,79 @@ impl RangeFn {
     pub(crate) fn is_counter(self) -> bool {
         matches!(self, Self::Rate | Self::Increase)
     }
+
+    /// Tells whether the windows may be `anchored`; if not, the functions that may be are named.
+    pub(crate) fn allows(self, extension: Extension) -> Result<(), &'static str> {
+        match extension {
+            Extension::None => Ok(()),
+            Extension::Anchored => match self {
+                Self::Rate | Self::Increase | Self::Delta | Self::Changes | Self::Resets => Ok(()),
+                _ => Err("changes, delta, increase, rate, resets"),
+            },
+            Extension::Smoothed => match self {
+                Self::Rate | Self::Increase | Self::Delta => Ok(()),
+                _ => Err("delta, increase, rate"),
+            },
+        }
+    }
+}
+
+/// What is computed over the windows of every series.
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    pub(crate) function: RangeFn,
+    pub(crate) windows: Windows,
+    /// The parameters, each for every step.
+    pub(crate) params: Vec<Arc<[f64]>>,
+    /// Start times tell resets.
+    pub(crate) start_timestamps: bool,
+    pub(crate) extension: Extension,
+    /// How far `anchored` and `smoothed` look beyond the window, ms.
+    pub(crate) lookback: i64,
+}
+
+impl Task {
+    fn param(&self, i: usize, k: usize) -> f64 {
+        self.params.get(i).map_or(f64::NAN, |values| values[k])
+    }
+}
+
+/// What was met in the windows of one series.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Met {
+    /// Samples of all windows together.
+    pub(crate) samples: u64,
+    pub(crate) mixed_types: bool,
+    pub(crate) not_counter: bool,
+    pub(crate) not_gauge: bool,
+    pub(crate) mixed_schemas: bool,
+    pub(crate) reconciled_addition: bool,
+    pub(crate) reconciled_subtraction: bool,
+    pub(crate) reconciled_aggregation: bool,
+    pub(crate) conflicting_resets: bool,
+    pub(crate) ignored_histograms: bool,
+    pub(crate) start_overlaps: bool,
+}
+
+impl Met {
+    /// Writes down what is worth telling; `argument` is the range vector, `first` the first argument.
+    pub(crate) fn tell(&self, to: &Annotations, name: &str, argument: Span, first: Span) {
+        let notes = [
+            (self.mixed_types, Note::MixedTypes(name)),
+            (self.not_counter, Note::NotCounter(name)),
+            (self.not_gauge, Note::NotGauge(name)),
+            (self.mixed_schemas, Note::MixedSchemas(name)),
+            (self.reconciled_addition, Note::Reconciled(Operation::Addition)),
+            (self.reconciled_subtraction, Note::Reconciled(Operation::Subtraction)),
+            (self.reconciled_aggregation, Note::Reconciled(Operation::Aggregation)),
+            (self.conflicting_resets, Note::ConflictingResets(Operation::Aggregation)),
+            (self.start_overlaps, Note::StartOverlaps { name, times: 1 }),
+        ];
+        notes.into_iter().filter(|(met, _)| *met).for_each(|(_, note)| note.add(to, argument));
+        if self.ignored_histograms {
+            Note::IgnoredInRange(name).add(to, first);
+        }
+    }
 }
 
 /// Takes the stale markers out: a window does not see them.
@@ -119,8 +177,8 @@ pub(crate) fn drop_stale(samples: &mut Samples) {
         retain(&mut samples.values, &keep);
         retain(&mut samples.start_timestamps, &keep);
     }
-    if samples.histograms.iter().any(|histogram| is_stale_nan(histogram.sum)) {
-        let keep: Vec<bool> = samples.histograms.iter().map(|histogram| !is_stale_nan(histogram.sum)).collect();
+    if samples.histograms.iter().any(|histogram| histogram.is_stale()) {
+        let keep: Vec<bool> = samples.histograms.iter().map(|histogram| !histogram.is_stale()).collect();
         retain(&mut samples.histogram_timestamps, &keep);
         retain(&mut samples.histograms, &keep);
         retain(&mut samples.histogram_start_timestamps, &keep);
@@ -132,310 +190,125 @@ fn retain<T>(items: &mut Vec<T>, keep: &[bool]) {
     items.retain(|_| *keep.next().unwrap_or(&true));
 }
 
-/// Calls `each` with step and bounds (`lo..hi`) of every window that has samples at `times`.
-pub(crate) fn each_window(windows: Windows, times: &[i64], mut each: impl FnMut(usize, usize, usize)) {
+/// The samples of one window: floats `lo..hi` and histograms `hlo..hhi` of the series.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    k: usize,
+    lo: usize,
+    hi: usize,
+    hlo: usize,
+    hhi: usize,
+}
+
+/// Moves the bounds of a window forward over rising times: those in `(start, end]`.
+#[inline(always)]
+fn advance(times: &[i64], start: i64, end: i64, lo: &mut usize, hi: &mut usize) {
+    while *hi < times.len() && times[*hi] <= end {
+        *hi += 1;
+    }
+    while *lo < *hi && times[*lo] <= start {
+        *lo += 1;
+    }
+}
+
+/// Calls `each` with step and bounds of every window that has samples at `times`.
+#[inline(always)]
+fn each_float_window(windows: Windows, times: &[i64], mut each: impl FnMut(usize, usize, usize)) {
     let (mut lo, mut hi) = (0, 0);
     for k in 0..windows.grid.count {
         let end = windows.end(k);
-        let start = end - windows.range;
-        while hi < times.len() && times[hi] <= end {
-            hi += 1;
-        }
-        while lo < hi && times[lo] <= start {
-            lo += 1;
-        }
+        advance(times, end.saturating_sub(windows.range), end, &mut lo, &mut hi);
         if lo < hi {
             each(k, lo, hi);
         }
     }
 }
 
-/// Evaluates `function` over the floats of a series; `params` holds its parameters, each for every step. Returns how many
-/// samples the windows had in all.
-pub(crate) fn evaluate(
-    function: RangeFn,
-    windows: Windows,
-    times: &[i64],
-    values: &[f64],
-    params: &[Vec<f64>],
-    out: &mut Column,
-) -> u64 {
-    let mut seen = 0;
-    let resets = match function {
-        RangeFn::Rate | RangeFn::Increase => counter_resets(values),
-        _ => Vec::new(),
-    };
-    let prefix = match function {
-        RangeFn::Changes => prefix_count(values, |a, b| a != b && !(a.is_nan() && b.is_nan())),
-        RangeFn::Resets => prefix_count(values, |a, b| b < a),
-        _ => Vec::new(),
-    };
-    let mut reset = 0;
-    let mut scratch = Vec::new();
-    each_window(windows, times, |k, lo, hi| {
-        seen += (hi - lo) as u64;
-        let window =
-            Window { times: &times[lo..hi], values: &values[lo..hi], end: windows.end(k), range: windows.range };
-        let value = match function {
-            RangeFn::Rate | RangeFn::Increase => {
-                while reset < resets.len() && resets[reset] <= lo {
-                    reset += 1;
-                }
-                let lost: f64 = resets[reset..].iter().take_while(|i| **i < hi).fold(0.0, |sum, i| sum + values[i - 1]);
-                extrapolated(window, lost, true, function == RangeFn::Rate)
-            }
-            RangeFn::Delta => extrapolated(window, 0.0, false, false),
-            RangeFn::Changes | RangeFn::Resets => Some(f64::from(prefix[hi - 1] - prefix[lo])),
-            _ => window_value(
-                function,
-                window,
-                |param| params.get(param).map_or(f64::NAN, |p| p[k]),
-                windows.grid.at(k),
-                &mut scratch,
-            ),
-        };
-        if let Some(value) = value {
-            out.set(k, value);
+/// Calls `each` with every window that has samples of any kind.
+fn each_window(windows: Windows, samples: &Samples, mut each: impl FnMut(Window)) {
+    let (mut lo, mut hi, mut hlo, mut hhi) = (0, 0, 0, 0);
+    for k in 0..windows.grid.count {
+        let end = windows.end(k);
+        let start = end.saturating_sub(windows.range);
+        advance(&samples.timestamps, start, end, &mut lo, &mut hi);
+        advance(&samples.histogram_timestamps, start, end, &mut hlo, &mut hhi);
+        if lo < hi || hlo < hhi {
+            each(Window { k, lo, hi, hlo, hhi });
         }
-    });
-    seen
-}
-
-/// Indices at which the counter fell.
-fn counter_resets(values: &[f64]) -> Vec<usize> {
-    values.windows(2).enumerate().filter(|(_, pair)| pair[1] < pair[0]).map(|(i, _)| i + 1).collect()
-}
-
-fn prefix_count(values: &[f64], counts: impl Fn(f64, f64) -> bool) -> Vec<u32> {
-    let mut total = 0;
-    let mut prefix = Vec::with_capacity(values.len());
-    for (i, value) in values.iter().enumerate() {
-        total += u32::from(i > 0 && counts(values[i - 1], *value));
-        prefix.push(total);
     }
-    prefix
 }
 
-/// `rate`, `increase` and `delta`: the difference over the window, extrapolated to its ends (`promql/functions.go`,
-/// `extrapolatedRate`). `lost` is what the resets within the window took away.
-fn extrapolated(window: Window<'_>, lost: f64, counter: bool, per_second: bool) -> Option<f64> {
-    let n = window.times.len();
-    if n < 2 {
-        return None;
+/// Evaluates a function over the windows of one series, whose stale markers are gone.
+pub(crate) fn evaluate(task: &Task, samples: &Samples, scratch: &mut Vec<f64>, out: &mut Column) -> Met {
+    let mut met = Met::default();
+    if task.extension != Extension::None {
+        extended::evaluate(task, samples, out, &mut met);
+    } else if samples.histograms.is_empty() {
+        float::evaluate(task, samples, scratch, out, &mut met);
+    } else {
+        histogram::evaluate(task, samples, scratch, out, &mut met);
     }
-    let (first_t, last_t) = (window.times[0], window.times[n - 1]);
-    let first = window.values[0];
-    let mut result = window.values[n - 1] - first;
-    if counter {
-        result += lost;
-    }
-    let factor = extrapolation(window.end, window.range, first_t, last_t, n, counter.then_some((result, first)));
-    let factor = if per_second { factor / (window.range as f64 / 1_000.0) } else { factor };
-    Some(result * factor)
+    met
 }
 
-/// By what the difference between first and last sample must be multiplied. For counters the difference and the first value
-/// are given: a counter cannot have been below zero.
-pub(crate) fn extrapolation(
+/// Tells whether the counter began anew between two samples, by their start times `(start, t)`: the later began after the
+/// earlier one was taken, or just when it was taken while that one had begun before. Start times of 0 are not known, those
+/// that do not lie before their sample are not valid.
+fn began_anew((previous_start, previous_t): (i64, i64), (start, t): (i64, i64)) -> bool {
+    let continues = previous_start == 0 || previous_start >= previous_t;
+    start != 0 && start < t && (start > previous_t || (start == previous_t && !continues))
+}
+
+/// Tells whether a sample claims to have begun within the time of the one before, which began at another time.
+fn overlaps((previous_start, previous_t): (i64, i64), start: i64) -> bool {
+    start != 0 && start < previous_t && start != previous_start
+}
+
+/// How a difference over a window is extrapolated to its ends (`promql/functions.go`, `extrapolatedRate`).
+#[derive(Debug, Clone, Copy)]
+struct Extrapolation {
+    /// Last millisecond and length of the window.
     end: i64,
     range: i64,
     first_t: i64,
     last_t: i64,
+    /// Samples in the window.
     count: usize,
-    counter: Option<(f64, f64)>,
-) -> f64 {
-    let seconds = |millis: i64| millis as f64 / 1_000.0;
-    let mut to_start = seconds(first_t - (end - range));
-    let mut to_end = seconds(end - last_t);
-    let sampled = seconds(last_t - first_t);
-    let average = sampled / (count - 1) as f64;
-    let threshold = average * 1.1;
-    if to_start >= threshold {
-        to_start = average / 2.0;
-    }
-    if let Some((result, first)) = counter
-        && result > 0.0
-        && first >= 0.0
-    {
-        let to_zero = sampled * (first / result);
-        if to_zero < to_start {
-            to_start = to_zero;
-        }
-    }
-    if to_end >= threshold {
-        to_end = average / 2.0;
-    }
-    (sampled + to_start + to_end) / sampled
+    /// When the counter began, if that lies within the window before its first sample: there it was zero.
+    began: Option<i64>,
 }
 
-fn window_value(
-    function: RangeFn,
-    window: Window<'_>,
-    param: impl Fn(usize) -> f64,
-    step_t: i64,
-    scratch: &mut Vec<f64>,
-) -> Option<f64> {
-    let Window { times, values, .. } = window;
-    let n = values.len();
-    let last = n - 1;
-    Some(match function {
-        RangeFn::Irate | RangeFn::Idelta => {
-            if n < 2 {
-                return None;
+impl Extrapolation {
+    /// By what the difference must be multiplied. For counters the difference and the first value are given: a counter cannot
+    /// have been below zero.
+    #[inline(always)]
+    fn factor(self, counter: Option<(f64, f64)>) -> f64 {
+        let seconds = |millis: i64| millis as f64 / 1_000.0;
+        let mut to_start = seconds(self.first_t - (self.end - self.range));
+        let mut to_end = seconds(self.end - self.last_t);
+        let mut sampled = seconds(self.last_t - self.first_t);
+        let average = if self.count > 1 { sampled / (self.count - 1) as f64 } else { 0.0 };
+        let threshold = average * 1.1;
+        if let Some(began) = self.began {
+            sampled = seconds(self.last_t - began);
+            to_start = 0.0;
+        } else {
+            if to_start >= threshold {
+                to_start = average / 2.0;
             }
-            let interval = times[last] - times[last - 1];
-            if interval == 0 {
-                return None;
-            }
-            let (now, before) = (values[last], values[last - 1]);
-            if function == RangeFn::Idelta {
-                now - before
-            } else {
-                let increase = if now < before { now } else { now - before };
-                increase / (interval as f64 / 1_000.0)
+            if let Some((result, first)) = counter
+                && result > 0.0
+                && first >= 0.0
+            {
+                let to_zero = sampled * (first / result);
+                if to_zero < to_start {
+                    to_start = to_zero;
+                }
             }
         }
-        RangeFn::Deriv => {
-            if n < 2 {
-                return None;
-            }
-            regression(times, values, times[0]).0
+        if to_end >= threshold {
+            to_end = average / 2.0;
         }
-        RangeFn::PredictLinear => {
-            if n < 2 {
-                return None;
-            }
-            let (slope, intercept) = regression(times, values, step_t);
-            slope * param(0) + intercept
-        }
-        RangeFn::Sum => {
-            let mut sum = Sum::default();
-            values.iter().for_each(|value| sum.add(*value));
-            sum.value()
-        }
-        RangeFn::Avg => {
-            let mut mean = Mean::new(values[0]);
-            values[1..].iter().for_each(|value| mean.add(*value));
-            mean.value()
-        }
-        RangeFn::Min => {
-            values[1..].iter().fold(values[0], |least, v| if *v < least || least.is_nan() { *v } else { least })
-        }
-        RangeFn::Max => {
-            values[1..].iter().fold(values[0], |most, v| if *v > most || most.is_nan() { *v } else { most })
-        }
-        RangeFn::Count => n as f64,
-        RangeFn::Stdvar => variance(values),
-        RangeFn::Stddev => variance(values).sqrt(),
-        RangeFn::Last => values[last],
-        RangeFn::First => values[0],
-        RangeFn::Present => 1.0,
-        RangeFn::Mad => {
-            if values.iter().any(|value| value.is_nan()) {
-                return Some(f64::NAN);
-            }
-            scratch.clear();
-            scratch.extend_from_slice(values);
-            let median = quantile(0.5, scratch);
-            scratch.iter_mut().for_each(|value| *value = (*value - median).abs());
-            quantile(0.5, scratch)
-        }
-        RangeFn::TsOfMin => time_of(times, values, |value, least| value <= least || least.is_nan()),
-        RangeFn::TsOfMax => time_of(times, values, |value, most| value >= most || most.is_nan()),
-        RangeFn::TsOfLast => times[last] as f64 / 1_000.0,
-        RangeFn::TsOfFirst => times[0] as f64 / 1_000.0,
-        RangeFn::Quantile => {
-            scratch.clear();
-            scratch.extend_from_slice(values);
-            quantile(param(0), scratch)
-        }
-        RangeFn::DoubleExponentialSmoothing => {
-            if n < 2 {
-                return None;
-            }
-            smoothed(values, param(0), param(1))
-        }
-        RangeFn::Rate | RangeFn::Increase | RangeFn::Delta | RangeFn::Changes | RangeFn::Resets => return None,
-    })
-}
-
-fn time_of(times: &[i64], values: &[f64], better: impl Fn(f64, f64) -> bool) -> f64 {
-    let mut best = 0;
-    for (i, value) in values.iter().enumerate().skip(1) {
-        if better(*value, values[best]) {
-            best = i;
-        }
+        (sampled + to_start + to_end) / sampled
     }
-    times[best] as f64 / 1_000.0
-}
-
-/// Welford's variance with compensated sums.
-fn variance(values: &[f64]) -> f64 {
-    use farview_model::sum::kahan_add as add;
-    let (mut count, mut mean, mut c_mean, mut aux, mut c_aux) = (0.0, 0.0, 0.0, 0.0, 0.0);
-    for value in values {
-        count += 1.0;
-        let delta = value - (mean + c_mean);
-        (mean, c_mean) = add(delta / count, mean, c_mean);
-        (aux, c_aux) = add(delta * (value - (mean + c_mean)), aux, c_aux);
-    }
-    (aux + c_aux) / count
-}
-
-/// Least squares over seconds since `origin` (ms): slope and value at the origin.
-fn regression(times: &[i64], values: &[f64], origin: i64) -> (f64, f64) {
-    let first = values[0];
-    if values.iter().all(|value| *value == first) {
-        return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
-    }
-    let (mut x_sum, mut y_sum, mut xy_sum, mut x2_sum) =
-        (Sum::default(), Sum::default(), Sum::default(), Sum::default());
-    for (t, y) in times.iter().zip(values) {
-        let x = (t - origin) as f64 / 1_000.0;
-        x_sum.add(x);
-        y_sum.add(*y);
-        xy_sum.add(x * y);
-        x2_sum.add(x * x);
-    }
-    let n = values.len() as f64;
-    let (x, y, xy, x2) = (x_sum.value(), y_sum.value(), xy_sum.value(), x2_sum.value());
-    let covariance = xy - x * y / n;
-    let variance = x2 - x * x / n;
-    let slope = covariance / variance;
-    (slope, y / n - slope * x / n)
-}
-
-/// The quantile of values, which are sorted by it: NaN first, then linear between neighbours.
-pub(crate) fn quantile(q: f64, values: &mut [f64]) -> f64 {
-    if values.is_empty() || q.is_nan() {
-        return f64::NAN;
-    }
-    if q < 0.0 {
-        return f64::NEG_INFINITY;
-    }
-    if q > 1.0 {
-        return f64::INFINITY;
-    }
-    values.sort_unstable_by(|a, b| {
-        b.is_nan().cmp(&a.is_nan()).then(a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal))
-    });
-    let rank = q * (values.len() - 1) as f64;
-    let lower = rank.floor().max(0.0) as usize;
-    let upper = (lower + 1).min(values.len() - 1);
-    let weight = rank - rank.floor();
-    values[lower] * (1.0 - weight) + values[upper] * weight
-}
-
-/// Holt-Winters smoothing without season.
-fn smoothed(values: &[f64], sf: f64, tf: f64) -> f64 {
-    let (mut s0, mut s1, mut b) = (0.0, values[0], values[1] - values[0]);
-    for (i, value) in values.iter().enumerate().skip(1) {
-        let x = sf * value;
-        if i > 1 {
-            b = tf * (s1 - s0) + (1.0 - tf) * b;
-        }
-        let y = (1.0 - sf) * (s1 + b);
-        (s0, s1) = (s1, x + y);
-    }
-    s1
 }

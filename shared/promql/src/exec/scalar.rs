@@ -1,9 +1,11 @@
 //! Expressions with one number per step.
 
-use super::{Above, Column, Grid, Op, Operator, Ready};
+use super::{Column, Grid, Op, Operator};
 use crate::ast::*;
 use crate::engine::{Error, Run};
+use crate::plan::Above;
 use farview_model::Labels;
+use std::sync::Arc;
 
 /// A scalar expression whose selectors are open.
 pub(crate) enum Scalar<'a> {
@@ -34,17 +36,16 @@ pub(crate) fn build<'a>(run: &Run<'_>, expr: &'a Expr, grid: Grid) -> Result<Sca
         }
         Node::Call(call) => {
             let outer = run.outer;
-            let instant = outer.count == 1 && outer.step == 1;
+            let (step, range) = run.step_and_range();
             match call.func.name {
                 "time" => Ok(Scalar::Values((0..grid.count).map(|k| grid.at(k) as f64 / 1_000.0).collect())),
                 "pi" => constant(std::f64::consts::PI),
                 "start" => constant(outer.start as f64 / 1_000.0),
                 "end" => constant(outer.end() as f64 / 1_000.0),
-                "step" => constant(if instant { 0.0 } else { outer.step as f64 / 1_000.0 }),
-                "range" => constant((outer.end() - outer.start) as f64 / 1_000.0),
+                "step" => constant(step as f64 / 1_000.0),
+                "range" => constant(range as f64 / 1_000.0),
                 "scalar" => {
-                    let above = Above { func: "scalar".to_owned(), ..Above::default() };
-                    Ok(Scalar::OfVector(super::build(run, &call.args[0], grid, &above)?, grid.count))
+                    Ok(Scalar::OfVector(super::build(run, &call.args[0], grid, &Above::named("scalar"))?, grid.count))
                 }
                 name @ ("min_of" | "max_of") => {
                     let a = Box::new(build(run, &call.args[0], grid)?);
@@ -142,20 +143,73 @@ pub(crate) fn go_max(x: f64, y: f64) -> f64 {
 
 /// `vector(scalar)`
 pub(super) fn vector<'a>(run: &Run<'_>, expr: &'a Expr, grid: Grid) -> Result<Op<'a>, Error> {
-    let values = build(run, expr, grid)?.eval(run)?;
-    Ok(Box::new(Ready(Some(vec![Column::full(Labels::empty(), values)]))))
+    Ok(Box::new(OfScalar(Some(build(run, expr, grid)?))))
 }
 
-/// An operator with a scalar beside it that is evaluated before the first batch.
+/// A vector of one series without labels.
+struct OfScalar<'a>(Option<Scalar<'a>>);
+
+impl Operator for OfScalar<'_> {
+    fn next(&mut self, run: &Run<'_>) -> Result<Option<Vec<Column>>, Error> {
+        let Some(scalar) = self.0.take() else { return Ok(None) };
+        Ok(Some(vec![Column::full(Labels::empty(), scalar.eval(run)?)]))
+    }
+}
+
+/// The scalar parameters of an operator: built with it, so that their selectors are open, and evaluated before its first
+/// batch.
+pub(crate) enum Params<'a> {
+    Open(Vec<Scalar<'a>>),
+    Known(Vec<Arc<[f64]>>),
+}
+
+impl<'a> Params<'a> {
+    pub(crate) fn none() -> Self {
+        Self::Known(Vec::new())
+    }
+
+    pub(crate) fn build(run: &Run<'_>, exprs: impl Iterator<Item = &'a Expr>, grid: Grid) -> Result<Self, Error> {
+        Ok(Self::Open(exprs.map(|expr| build(run, expr, grid)).collect::<Result<_, _>>()?))
+    }
+
+    /// Evaluates the parameters and returns them at the first call, and nothing at later ones.
+    pub(crate) fn take(&mut self, run: &Run<'_>) -> Result<Option<Vec<Arc<[f64]>>>, Error> {
+        match std::mem::replace(self, Self::Known(Vec::new())) {
+            Self::Known(known) => {
+                *self = Self::Known(known);
+                Ok(None)
+            }
+            Self::Open(scalars) => {
+                let known: Vec<Arc<[f64]>> =
+                    scalars.into_iter().map(|scalar| scalar.eval(run).map(Arc::from)).collect::<Result<_, _>>()?;
+                *self = Self::Known(known.clone());
+                Ok(Some(known))
+            }
+        }
+    }
+
+    /// Returns the values of each parameter at each step.
+    pub(crate) fn values(&mut self, run: &Run<'_>) -> Result<&[Arc<[f64]>], Error> {
+        self.take(run)?;
+        match self {
+            Self::Known(known) => Ok(known),
+            Self::Open(_) => Ok(&[]),
+        }
+    }
+}
+
+/// An operator with scalars beside it.
 pub(crate) struct WithScalars<'a, F> {
     pub(crate) op: Op<'a>,
-    pub(crate) params: Vec<Vec<f64>>,
+    pub(crate) params: Params<'a>,
     pub(crate) each: F,
 }
 
-impl<F: FnMut(Column, &[Vec<f64>]) -> Column> Operator for WithScalars<'_, F> {
+impl<F: FnMut(Column, &[Arc<[f64]>]) -> Column> Operator for WithScalars<'_, F> {
     fn next(&mut self, run: &Run<'_>) -> Result<Option<Vec<Column>>, Error> {
+        let params = self.params.values(run)?;
         let Some(batch) = self.op.next(run)? else { return Ok(None) };
-        Ok(Some(batch.into_iter().map(|column| (self.each)(column, &self.params)).collect()))
+        let columns = batch.into_iter().map(|column| (self.each)(column, params));
+        Ok(Some(columns.filter(|column| !column.present.is_empty()).collect()))
     }
 }

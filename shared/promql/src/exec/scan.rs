@@ -1,131 +1,119 @@
 //! The leaves: series come from the source compressed, and leave as columns.
 
-use super::range_fn::{self, RangeFn, Windows};
-use super::{Above, Column, Grid, Op, Operator, build, fixed_time, millis, named, scalar, without_name};
+use super::range_fn::{self, RangeFn, Task, Windows};
+use super::scalar::Params;
+use super::{Column, Grid, Op, Operator, labels, without_name};
+use crate::annotations::Note;
 use crate::ast::*;
-use crate::engine::{Error, Run, Series, Value};
-use crate::source::{Select, SeriesStream, SourceSeries};
-use farview_model::{METRIC_NAME, MatchOp, Matcher, Samples, TimeRange, is_stale_nan};
+use crate::engine::{Error, Hold, Run};
+use crate::plan::{self, Above};
+use crate::source::{SeriesStream, SourceSeries};
+use farview_model::{Labels, METRIC_NAME, MatchOp, Matcher, Samples, TimeRange};
 use rayon::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Opens the stream of a selector.
-fn open(
-    run: &Run<'_>,
-    matchers: &Arc<[Matcher]>,
-    range: TimeRange,
-    window: i64,
-    grid: Grid,
-    above: &Above,
-) -> Result<Box<dyn SeriesStream>, Error> {
-    let select = Select {
-        matchers: matchers.to_vec(),
-        range,
-        step: if grid.count > 1 { grid.step } else { 0 },
-        window,
-        func: above.func.clone(),
-        grouping: above.grouping.clone(),
-        by: above.by,
-        labels_only: false,
-        limit: 0,
-    };
-    Ok(run.source.select(&select)?)
-}
-
-/// What is made of the samples of a series.
-enum Kernel {
-    /// The newest sample within the lookback; its own time instead of its value if `timestamp`.
-    Newest { at: Option<i64>, offset: i64, timestamp: bool },
-    /// A function over windows, with its parameters at each step.
-    Range { function: RangeFn, windows: Windows, params: Vec<Vec<f64>> },
-}
-
-struct Scan {
-    stream: Box<dyn SeriesStream>,
-    range: TimeRange,
-    grid: Grid,
-    kernel: Kernel,
-    names: Names,
-}
-
 /// How the metric name goes away.
 #[derive(Clone, Copy, PartialEq)]
-enum Names {
+pub(super) enum Names {
     Keep,
     DropNow,
     DropLater,
 }
 
-fn names(run: &Run<'_>, keep: bool) -> Names {
-    match (keep, run.engine.options.delayed_name_removal) {
-        (true, _) => Names::Keep,
-        (false, true) => Names::DropLater,
-        (false, false) => Names::DropNow,
+impl Names {
+    pub(super) fn of(run: &Run<'_>, keep: bool) -> Self {
+        match (keep, run.options().delayed_name_removal) {
+            (true, _) => Self::Keep,
+            (false, true) => Self::DropLater,
+            (false, false) => Self::DropNow,
+        }
+    }
+
+    pub(super) fn apply(self, column: &mut Column) {
+        match self {
+            Self::Keep => {}
+            Self::DropNow => column.labels = without_name(&column.labels),
+            Self::DropLater => column.drop_name = true,
+        }
     }
 }
 
-/// Builds an instant selector.
-pub(super) fn instant<'a>(
-    run: &Run<'_>,
-    selector: &'a VectorSelector,
-    grid: Grid,
-    above: &Above,
-    timestamp: bool,
-) -> Result<Op<'a>, Error> {
-    if selector.extension != Extension::None {
-        return Err(Error::Execution("smoothed instant selectors are not implemented".to_owned()));
-    }
-    let offset = selector.offset.as_ref().map_or(Ok(0), |offset| millis(run, offset, false))?;
-    let at = fixed_time(run, selector.at);
-    let (first, last) = at.map_or((grid.start, grid.end()), |t| (t, t));
-    let range = TimeRange::new(first - offset - run.lookback + 1, last - offset);
-    let stream = open(run, &selector.matchers, range, 0, grid, above)?;
-    let kernel = Kernel::Newest { at, offset, timestamp };
-    let scan = Scan { stream, range, grid, kernel, names: names(run, !timestamp) };
-    Ok(if timestamp { unique(Box::new(scan), &selector.matchers) } else { Box::new(scan) })
+/// What an instant selector makes of the samples of a series.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Instant {
+    /// The newest sample within the lookback.
+    Newest,
+    /// Its own time in seconds.
+    Timestamp,
+    /// Its start time in seconds, if it has one.
+    StartTimestamp,
+    /// The value interpolated at the step.
+    Smoothed,
 }
 
-/// Builds a function over a range selector or a subquery.
-pub(super) fn range_call<'a>(run: &Run<'_>, call: &'a Call, function: RangeFn, grid: Grid) -> Result<Op<'a>, Error> {
-    let matrix_at = call.args.iter().position(|arg| arg.value_type() == ValueType::Matrix).unwrap_or(0);
-    let params = call.args.iter().enumerate().filter(|(i, _)| *i != matrix_at);
-    let params: Vec<Vec<f64>> =
-        params.map(|(_, arg)| scalar::build(run, arg, grid)?.eval(run)).collect::<Result<_, _>>()?;
-    check_params(run, function, call, &params)?;
-    let names = names(run, function.keeps_name());
-    let matrix = call.args[matrix_at].unwrapped();
-    match &matrix.node {
-        Node::Matrix(matrix) => {
-            if matrix.selector.extension != Extension::None {
-                return Err(Error::Execution("anchored and smoothed range selectors are not implemented".to_owned()));
-            }
-            let windows = matrix_windows(run, matrix, grid)?;
-            let range = bounds(windows);
-            let stream = open(run, &matrix.selector.matchers, range, windows.range, grid, &named(call.func.name))?;
-            let kernel = Kernel::Range { function, windows, params };
-            let notes = CounterNote::new(run, function, call, &matrix.selector.matchers);
-            let scan = Scan { stream, range, grid, kernel, names };
-            let op: Op<'a> = Box::new(Noted { op: Box::new(scan), note: notes });
-            Ok(if function.keeps_name() { op } else { unique(op, &matrix.selector.matchers) })
+/// What is made of the samples of a series.
+enum Kernel {
+    Instant(Instant, Windows),
+    Range(RangeWork),
+}
+
+/// A function over ranges, and where it stands. Shared by the workers.
+pub(super) struct RangeWork {
+    pub(super) task: Task,
+    /// The range vector.
+    pub(super) argument: Span,
+    /// The first argument.
+    pub(super) first: Span,
+}
+
+impl RangeWork {
+    /// Evaluates the parameters; warns of those that make no sense, once, before the first series.
+    pub(super) fn ready(&mut self, run: &Run<'_>, params: &mut Params<'_>) -> Result<(), Error> {
+        if let Some(params) = params.take(run)? {
+            check_params(run, self.task.function, self.first, &params)?;
+            self.task.params = params;
         }
-        Node::Subquery(subquery) => {
-            let (windows, inner_grid) = subquery_grid(run, subquery, grid)?;
-            let op = build(run, &subquery.expr, inner_grid, &named(call.func.name))?;
-            let op: Op<'a> = Box::new(SubqueryScan { op, inner_grid, function, windows, params, names });
-            Ok(if function.keeps_name() { op } else { unique(op, &[]) })
+        Ok(())
+    }
+
+    /// Evaluates one series, and says what there is to say of it.
+    pub(super) fn evaluate(
+        &self,
+        run: &Run<'_>,
+        labels: &Labels,
+        samples: &Samples,
+        scratch: &mut Vec<f64>,
+        out: &mut Column,
+    ) -> u64 {
+        let met = range_fn::evaluate(&self.task, samples, scratch, out);
+        let name = labels.metric_name();
+        met.tell(&run.annotations, name, self.argument, self.first);
+        if self.task.function.is_counter() && !out.present.is_empty() && !samples.timestamps.is_empty() {
+            perhaps_no_counter(run, self.first, labels);
         }
-        _ => Err(Error::Invalid("expected a range vector".to_owned())),
+        met.samples
+    }
+}
+
+fn perhaps_no_counter(run: &Run<'_>, span: Span, labels: &Labels) {
+    let name = labels.metric_name();
+    if run.options().type_and_unit_labels {
+        let kind = labels.get("__type__").unwrap_or("");
+        if kind != "counter" && kind != "histogram" {
+            run.note(span, Note::PerhapsNoCounterType { kind, name });
+        }
+    } else if !name.is_empty() && !["_total", "_sum", "_count", "_bucket"].iter().any(|end| name.ends_with(end)) {
+        run.note(span, Note::PerhapsNoCounter(name));
     }
 }
 
 /// The parameters whose value is an error or a warning.
-fn check_params(run: &Run<'_>, function: RangeFn, call: &Call, params: &[Vec<f64>]) -> Result<(), Error> {
+fn check_params(run: &Run<'_>, function: RangeFn, span: Span, params: &[Arc<[f64]>]) -> Result<(), Error> {
     match function {
         RangeFn::Quantile => {
-            for q in params.iter().flatten().filter(|q| q.is_nan() || **q < 0.0 || **q > 1.0) {
-                let q = farview_model::number::format_g(*q);
-                run.warn(call.args[0].span, format!("quantile value should be between 0 and 1, got {q}"));
+            for q in params.iter().flat_map(|q| q.iter()).filter(|q| !(0.0..=1.0).contains(*q)) {
+                run.note(span, Note::QuantileOutOfRange(*q));
             }
         }
         RangeFn::DoubleExponentialSmoothing => {
@@ -141,84 +129,120 @@ fn check_params(run: &Run<'_>, function: RangeFn, call: &Call, params: &[Vec<f64
     Ok(())
 }
 
-fn matrix_windows(run: &Run<'_>, matrix: &MatrixSelector, grid: Grid) -> Result<Windows, Error> {
-    let offset = matrix.selector.offset.as_ref().map_or(Ok(0), |offset| millis(run, offset, false))?;
-    let range = millis(run, &matrix.range, true)?;
-    Ok(Windows { grid, at: fixed_time(run, matrix.selector.at), offset, range })
-}
-
-/// All of time that the windows cover.
-fn bounds(windows: Windows) -> TimeRange {
-    let last = windows.grid.count.saturating_sub(1);
-    TimeRange::new(windows.end(0) - windows.range + 1, windows.end(last))
-}
-
-/// Steps that a subquery may have: each is a sample of every inner series.
-const MAX_SUBQUERY_STEPS: i64 = 50_000_000;
-
-/// Returns the windows of a subquery and the grid on which its inner expression is evaluated: absolute multiples of the
-/// inner step, whatever the outer steps are.
-fn subquery_grid(run: &Run<'_>, subquery: &Subquery, grid: Grid) -> Result<(Windows, Grid), Error> {
-    let offset = subquery.offset.as_ref().map_or(Ok(0), |offset| millis(run, offset, false))?;
-    let range = millis(run, &subquery.range, true)?;
-    let default = run.engine.options.default_subquery_step;
-    let step = subquery.step.as_ref().map_or(Ok(default), |step| millis(run, step, true))?;
-    let windows = Windows { grid, at: fixed_time(run, subquery.at), offset, range };
-    let bounds = bounds(windows);
-    // The first multiple of the step that lies after the window's open start.
-    let first = (bounds.mint - 1).div_euclid(step) * step + step;
-    let count = if bounds.maxt < first { 0 } else { (bounds.maxt - first) / step + 1 };
-    if count > MAX_SUBQUERY_STEPS.min(run.engine.options.max_samples as i64) {
-        let text = "query processing would load too many samples into memory in query execution";
-        return Err(Error::Limit(text.to_owned()));
+/// Builds an instant selector.
+pub(super) fn instant<'a>(
+    run: &Run<'_>,
+    selector: &'a VectorSelector,
+    grid: Grid,
+    above: &Above,
+    what: Instant,
+) -> Result<Op<'a>, Error> {
+    let what = match (selector.extension, what) {
+        (Extension::Smoothed, Instant::Newest) => Instant::Smoothed,
+        (Extension::Anchored, _) => {
+            return Err(Error::Execution("anchored modifier can only be used with range selectors".to_owned()));
+        }
+        (_, what) => what,
+    };
+    let windows = plan::lookback_windows(run, selector, grid)?;
+    let mut range = windows.bounds();
+    if what == Instant::Smoothed {
+        range.maxt = range.maxt.saturating_add(run.lookback);
     }
-    Ok((windows, Grid { start: first, step, count: count as usize }))
+    let names = Names::of(run, matches!(what, Instant::Newest | Instant::Smoothed));
+    let stream = run.source.select(&plan::select(&selector.matchers, range, 0, grid, above))?;
+    let leaf = Leaf { range, grid, kernel: Kernel::Instant(what, windows), names };
+    let scan = Scan { stream, params: Params::none(), leaf, hold: None };
+    Ok(if names == Names::Keep { Box::new(scan) } else { unique(Box::new(scan), &selector.matchers) })
 }
 
+/// Builds a function over a range selector.
+pub(super) fn range<'a>(
+    run: &Run<'_>,
+    work: RangeWork,
+    params: Params<'a>,
+    matrix: &'a MatrixSelector,
+    above: &Above,
+    names: Names,
+) -> Result<Op<'a>, Error> {
+    let windows = work.task.windows;
+    let range = extended_bounds(run, matrix.selector.extension, windows);
+    let select = plan::select(&matrix.selector.matchers, range, windows.range, windows.grid, above);
+    let stream = run.source.select(&select)?;
+    let leaf = Leaf { range, grid: windows.grid, kernel: Kernel::Range(work), names };
+    let scan = Scan { stream, params, leaf, hold: None };
+    Ok(if names == Names::Keep { Box::new(scan) } else { unique(Box::new(scan), &matrix.selector.matchers) })
+}
+
+/// All of time that windows need: extended ones look beyond their ends.
+pub(super) fn extended_bounds(run: &Run<'_>, extension: Extension, windows: Windows) -> TimeRange {
+    let mut range = windows.bounds();
+    if extension != Extension::None {
+        range.mint = range.mint.saturating_sub(run.lookback);
+    }
+    if extension == Extension::Smoothed {
+        range.maxt = range.maxt.saturating_add(run.lookback);
+    }
+    range
+}
+
+/// Refuses series that have become equal by losing their names. Series of one name still differ without it, unless they
+/// lose metadata labels too; that is looked at for each series.
+fn unique<'a>(op: Op<'a>, matchers: &[Matcher]) -> Op<'a> {
+    let one_name = matchers.iter().any(|matcher| matcher.name() == METRIC_NAME && matcher.op() == MatchOp::Equal);
+    if one_name && !matchers.iter().any(|matcher| super::is_metadata(matcher.name())) {
+        return Box::new(labels::Unique::of_one_name(op));
+    }
+    Box::new(labels::Unique::new(op))
+}
+
+struct Scan<'a> {
+    stream: Box<dyn SeriesStream>,
+    params: Params<'a>,
+    leaf: Leaf,
+    /// The batch that was given away last.
+    hold: Option<Hold>,
+}
+
+/// What is done with each series. Shared by the workers.
+struct Leaf {
+    range: TimeRange,
+    grid: Grid,
+    kernel: Kernel,
+    names: Names,
+}
+
+/// Memory that a worker uses again for the next series.
 #[derive(Default)]
-struct Scratch {
-    samples: Samples,
+pub(super) struct Scratch {
+    pub(super) samples: Samples,
+    pub(super) values: Vec<f64>,
 }
 
-impl Operator for Scan {
+/// Compressed bytes below which a batch is evaluated on the calling thread: sending it to the workers costs more.
+const SMALL_BATCH_BYTES: usize = 64 << 10;
+
+/// How many bytes of columns a compressed byte may become: samples take from 1.3 bytes up, decoded 16.
+const EXPANSION: u64 = 12;
+
+impl Operator for Scan<'_> {
     fn next(&mut self, run: &Run<'_>) -> Result<Option<Vec<Column>>, Error> {
         run.check()?;
+        self.hold = None;
+        if let Kernel::Range(work) = &mut self.leaf.kernel {
+            work.ready(run, &mut self.params)?;
+        }
         let Some(batch) = self.stream.next()? else { return Ok(None) };
         run.counters.series.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        let this = &*self;
-        let (range, grid, kernel, names) = (this.range, this.grid, &this.kernel, this.names);
-        let lookback = run.lookback;
-        let counters = &run.counters;
-        let one = |scratch: &mut Scratch, series: SourceSeries| -> Result<Option<Column>, Error> {
-            scratch.samples.clear();
-            series.samples.read(range, &mut scratch.samples)?;
-            counters.samples_read.fetch_add(scratch.samples.len() as u64, Ordering::Relaxed);
-            let mut column = Column::new(series.labels, grid.count);
-            let seen = match kernel {
-                Kernel::Newest { at, offset, timestamp } => {
-                    newest(&scratch.samples, grid, *at, *offset, lookback, *timestamp, &mut column)
-                }
-                Kernel::Range { function, windows, params } => {
-                    range_fn::drop_stale(&mut scratch.samples);
-                    let samples = &scratch.samples;
-                    super::range_fn::evaluate(
-                        *function,
-                        *windows,
-                        &samples.timestamps,
-                        &samples.values,
-                        params,
-                        &mut column,
-                    )
-                }
-            };
-            counters.total_samples.fetch_add(seen, Ordering::Relaxed);
-            if column.present.is_empty() {
-                return Ok(None);
-            }
-            rename(&mut column, names);
-            Ok(Some(column))
-        };
-        let columns: Result<Vec<Option<Column>>, Error> = if batch.len() < 4 {
+        let sizes = batch.iter().map(|series| series.samples.size_bytes());
+        let (total, largest) = sizes.fold((0, 0), |(sum, most), bytes| (sum + bytes, bytes.max(most)));
+        // Charged first: the columns of the batch, and for each worker the decoded samples of its series.
+        let columns = batch.len() as u64 * Column::bytes_for(self.leaf.grid.count);
+        let decoded = largest as u64 * EXPANSION * run.options().workers.min(batch.len()) as u64;
+        self.hold = Some(run.hold(columns + decoded, 0)?);
+        let leaf = &self.leaf;
+        let one = |scratch: &mut Scratch, series: SourceSeries| leaf.one(run, scratch, series);
+        let columns: Result<Vec<Option<Column>>, Error> = if total < SMALL_BATCH_BYTES || run.options().workers < 2 {
             let mut scratch = Scratch::default();
             batch.into_iter().map(|series| one(&mut scratch, series)).collect()
         } else {
@@ -228,28 +252,47 @@ impl Operator for Scan {
     }
 }
 
-fn rename(column: &mut Column, names: Names) {
-    match names {
-        Names::Keep => {}
-        Names::DropNow => column.labels = without_name(&column.labels),
-        Names::DropLater => column.drop_name = true,
+impl Leaf {
+    fn one(&self, run: &Run<'_>, scratch: &mut Scratch, series: SourceSeries) -> Result<Option<Column>, Error> {
+        run.check()?;
+        let Scratch { samples, values } = scratch;
+        samples.clear();
+        series.samples.read(self.range, samples)?;
+        drop(series.samples);
+        run.counters.samples_read.fetch_add(samples.len() as u64, Ordering::Relaxed);
+        let mut column = Column::new(series.labels, self.grid.count);
+        let seen = match &self.kernel {
+            Kernel::Instant(Instant::Smoothed, windows) => {
+                range_fn::drop_stale(samples);
+                let met = range_fn::smoothed_instant(*windows, run.lookback, samples, &mut column);
+                met.tell(&run.annotations, column.labels.metric_name(), Span::default(), Span::default());
+                met.samples
+            }
+            Kernel::Instant(what, windows) => newest(samples, *windows, *what, &mut column),
+            Kernel::Range(work) => {
+                range_fn::drop_stale(samples);
+                let labels = column.labels.clone();
+                work.evaluate(run, &labels, samples, values, &mut column)
+            }
+        };
+        run.counters.total_samples.fetch_add(seen, Ordering::Relaxed);
+        if column.present.is_empty() {
+            return Ok(None);
+        }
+        self.names.apply(&mut column);
+        Ok(Some(column))
     }
 }
 
 /// Fills a column with the newest sample of each step: `t - lookback < ts <= t`, nothing if it is stale.
-fn newest(
-    samples: &Samples,
-    grid: Grid,
-    at: Option<i64>,
-    offset: i64,
-    lookback: i64,
-    timestamp: bool,
-    out: &mut Column,
-) -> u64 {
+pub(super) fn newest(samples: &Samples, windows: Windows, what: Instant, out: &mut Column) -> u64 {
+    if samples.histograms.is_empty() && what == Instant::Newest {
+        return newest_float(samples, windows, out);
+    }
     let (mut float, mut histogram, mut seen) = (0, 0, 0);
     let (times, histogram_times) = (&samples.timestamps[..], &samples.histogram_timestamps[..]);
-    for k in 0..grid.count {
-        let t = at.unwrap_or_else(|| grid.at(k)) - offset;
+    for k in 0..windows.grid.count {
+        let t = windows.end(k);
         while float < times.len() && times[float] <= t {
             float += 1;
         }
@@ -259,153 +302,51 @@ fn newest(
         let newest_float = float.checked_sub(1).map(|i| times[i]);
         let newest_histogram = histogram.checked_sub(1).map(|i| histogram_times[i]);
         let Some(newest) = newest_float.max(newest_histogram) else { continue };
-        if newest <= t - lookback {
+        if newest <= t.saturating_sub(windows.range) {
             continue;
         }
-        if newest_histogram == Some(newest) {
-            let sample = &samples.histograms[histogram - 1];
-            if is_stale_nan(sample.sum) {
-                continue;
-            }
-            if timestamp {
-                out.set(k, newest as f64 / 1_000.0);
-            } else {
-                out.set_histogram(k, Arc::clone(sample));
-            }
-        } else {
-            let value = samples.values[float - 1];
-            if is_stale_nan(value) {
-                continue;
-            }
-            out.set(k, if timestamp { newest as f64 / 1_000.0 } else { value });
+        let is_histogram = newest_histogram == Some(newest);
+        let stale = match is_histogram {
+            true => samples.histograms[histogram - 1].is_stale(),
+            false => farview_model::is_stale_nan(samples.values[float - 1]),
+        };
+        if stale {
+            continue;
         }
         seen += 1;
+        match what {
+            Instant::Timestamp => out.set(k, newest as f64 / 1_000.0),
+            Instant::StartTimestamp => {
+                let start = match is_histogram {
+                    true => samples.histogram_start_timestamps.get(histogram - 1),
+                    false => samples.start_timestamps.get(float - 1),
+                };
+                if let Some(start) = start.filter(|start| **start != 0) {
+                    out.set(k, *start as f64 / 1_000.0);
+                }
+            }
+            _ if is_histogram => out.set_histogram(k, Arc::clone(&samples.histograms[histogram - 1])),
+            _ => out.set(k, samples.values[float - 1]),
+        }
     }
     seen
 }
 
-/// A function over the windows of a subquery: the inner column is the series.
-struct SubqueryScan<'a> {
-    op: Op<'a>,
-    inner_grid: Grid,
-    function: RangeFn,
-    windows: Windows,
-    params: Vec<Vec<f64>>,
-    names: Names,
-}
-
-impl Operator for SubqueryScan<'_> {
-    fn next(&mut self, run: &Run<'_>) -> Result<Option<Vec<Column>>, Error> {
-        run.check()?;
-        let Some(batch) = self.op.next(run)? else { return Ok(None) };
-        let this = &*self;
-        let (inner, windows, function, names) = (this.inner_grid, this.windows, this.function, this.names);
-        let params = &this.params;
-        let one = |inner_column: Column| {
-            let samples = to_samples(&inner_column, inner);
-            let mut column = Column::new(inner_column.labels, windows.grid.count);
-            column.drop_name = inner_column.drop_name;
-            let seen = range_fn::evaluate(function, windows, &samples.timestamps, &samples.values, params, &mut column);
-            run.counters.total_samples.fetch_add(seen, Ordering::Relaxed);
-            rename(&mut column, names);
-            column
-        };
-        let columns: Vec<Column> = run.engine.pool.install(|| batch.into_par_iter().map(one).collect());
-        Ok(Some(columns.into_iter().filter(|column| !column.present.is_empty()).collect()))
-    }
-}
-
-fn to_samples(column: &Column, grid: Grid) -> Samples {
-    let mut samples = Samples::default();
-    for k in column.present.iter() {
-        match column.histogram(k) {
-            Some(histogram) => samples.push_histogram(grid.at(k), Arc::clone(histogram)),
-            None => samples.push(grid.at(k), column.values[k]),
+fn newest_float(samples: &Samples, windows: Windows, out: &mut Column) -> u64 {
+    let (times, values) = (&samples.timestamps[..], &samples.values[..]);
+    let (mut next, mut seen) = (0, 0);
+    for k in 0..windows.grid.count {
+        let t = windows.end(k);
+        while next < times.len() && times[next] <= t {
+            next += 1;
         }
-    }
-    samples
-}
-
-/// Tells whether all series of a selector have one name: without it they still differ.
-fn one_name(matchers: &[Matcher]) -> bool {
-    matchers.iter().any(|matcher| matcher.name() == METRIC_NAME && matcher.op() == MatchOp::Equal)
-}
-
-/// Refuses series that have become equal by losing their names.
-fn unique<'a>(op: Op<'a>, matchers: &[Matcher]) -> Op<'a> {
-    if one_name(matchers) { op } else { Box::new(super::labels::Unique::new(op)) }
-}
-
-/// Says once per metric that it is perhaps no counter.
-struct CounterNote {
-    span: Span,
-    name: Option<String>,
-}
-
-impl CounterNote {
-    fn new(_: &Run<'_>, function: RangeFn, call: &Call, matchers: &[Matcher]) -> Option<Self> {
-        let name =
-            matchers.iter().find(|m| m.name() == METRIC_NAME && m.op() == MatchOp::Equal).map(|m| m.value().to_owned());
-        function.is_counter().then(|| Self { span: call.args[0].span, name })
-    }
-}
-
-struct Noted<'a> {
-    op: Op<'a>,
-    note: Option<CounterNote>,
-}
-
-impl Operator for Noted<'_> {
-    fn next(&mut self, run: &Run<'_>) -> Result<Option<Vec<Column>>, Error> {
-        let batch = self.op.next(run)?;
-        if let Some(note) = &self.note
-            && let Some(columns) = &batch
-            && !columns.is_empty()
-        {
-            let name = note.name.as_deref().unwrap_or("");
-            let counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix));
-            if !name.is_empty() && !counter {
-                let text = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket:";
-                run.info(note.span, format!("{text} {}", crate::quote::quote(name)));
+        if next > 0 && times[next - 1] > t.saturating_sub(windows.range) {
+            let value = values[next - 1];
+            if !farview_model::is_stale_nan(value) {
+                out.set(k, value);
+                seen += 1;
             }
         }
-        Ok(batch)
     }
-}
-
-/// Evaluates a range vector itself: the samples of its one window.
-pub(super) fn raw(run: &Run<'_>, expr: &Expr, grid: Grid) -> Result<Value, Error> {
-    let mut series = Vec::new();
-    match &expr.unwrapped().node {
-        Node::Matrix(matrix) => {
-            let windows = matrix_windows(run, matrix, grid)?;
-            let range = bounds(windows);
-            let mut stream = open(run, &matrix.selector.matchers, range, windows.range, grid, &Above::default())?;
-            while let Some(batch) = stream.next()? {
-                run.check()?;
-                for source in batch {
-                    let mut samples = Samples::default();
-                    source.samples.read(range, &mut samples)?;
-                    range_fn::drop_stale(&mut samples);
-                    run.hold((samples.len() * 16) as u64, samples.len())?;
-                    series.push(Series {
-                        labels: source.labels,
-                        timestamps: samples.timestamps,
-                        values: samples.values,
-                        histograms: samples.histogram_timestamps.into_iter().zip(samples.histograms).collect(),
-                    });
-                }
-            }
-        }
-        Node::Subquery(subquery) => {
-            let (_, inner_grid) = subquery_grid(run, subquery, grid)?;
-            let mut op = build(run, &subquery.expr, inner_grid, &Above::default())?;
-            let columns = super::finish_names(super::collect(&mut op, run)?)?;
-            series.extend(columns.into_iter().map(|column| super::to_series(column, inner_grid)));
-        }
-        _ => return Err(Error::Invalid("expected a range vector".to_owned())),
-    }
-    series.retain(|series| !series.timestamps.is_empty() || !series.histograms.is_empty());
-    series.sort_by(|a, b| a.labels.cmp(&b.labels));
-    Ok(Value::Matrix(series))
+    seen
 }

@@ -56,6 +56,7 @@ impl EngineEvaluator {
             workers,
             max_samples: 10_000,
             delayed_name_removal: true,
+            start_timestamps: true,
             parse: parse::Options { x_functions: false, ..parse::Options::all() },
             ..EngineOptions::default()
         };
