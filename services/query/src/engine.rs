@@ -135,6 +135,7 @@ impl QueryEngine {
             deadline: Some(run.deadline),
             budget: Arc::clone(&run.budget),
             lookback_delta: lookback,
+            analyze: false,
         };
         let source = FanoutQueryable {
             fanout: Arc::clone(&self.fanout),
