@@ -34,7 +34,14 @@ pub(crate) enum Detail {
     /// How often.
     Occurrences(u64),
     /// Which buckets of classic histograms were raised, by how much, and when (ms).
-    Raised { min_bucket: f64, max_bucket: f64, max_diff: f64, samples: u64, mint: i64, maxt: i64 },
+    Raised {
+        min_bucket: f64,
+        max_bucket: f64,
+        max_diff: f64,
+        samples: u64,
+        mint: i64,
+        maxt: i64,
+    },
 }
 
 impl Detail {
@@ -62,7 +69,8 @@ impl Detail {
             Self::None | Self::Occurrences(_) => String::new(),
             Self::Raised { min_bucket, max_bucket, max_diff, samples, mint, maxt } => {
                 let time = |t: i64| {
-                    jiff::Timestamp::from_millisecond(t).map_or_else(|_| t.to_string(), |t| t.strftime("%FT%TZ").to_string())
+                    jiff::Timestamp::from_millisecond(t)
+                        .map_or_else(|_| t.to_string(), |t| t.strftime("%FT%TZ").to_string())
                 };
                 format!(
                     ", from buckets {} to {}, with a max diff of {}, over {samples} samples from {} to {}",
@@ -191,7 +199,8 @@ impl Note<'_> {
     /// Adds the note about the expression at `span`.
     pub(crate) fn add(self, to: &Annotations, span: Span) {
         use Severity::{Info, Warning};
-        let named = |name: &str| if name.is_empty() { String::new() } else { format!(" for metric name {}", quote(name)) };
+        let named =
+            |name: &str| if name.is_empty() { String::new() } else { format!(" for metric name {}", quote(name)) };
         let mut detail = Detail::None;
         let (severity, text) = match self {
             Self::QuantileOutOfRange(q) => {
@@ -228,10 +237,9 @@ impl Note<'_> {
                 Warning,
                 format!("bucket label \"le\" is missing or has a malformed value of {}{}", quote(le), named(name)),
             ),
-            Self::SortInRange => (
-                Warning,
-                "sort is ineffective for range queries since results are always ordered by labels".to_owned(),
-            ),
+            Self::SortInRange => {
+                (Warning, "sort is ineffective for range queries since results are always ordered by labels".to_owned())
+            }
             Self::ConflictingResets(operation) => {
                 (Warning, format!("conflicting counter resets during histogram {}", operation.text()))
             }
@@ -248,7 +256,8 @@ impl Note<'_> {
                 (Info, format!("{text} {}", quote(name)))
             }
             Self::PerhapsNoCounterType { kind, name } => {
-                let text = r#"metric might not be a counter, __type__ label is not set to "counter" or "histogram", got"#;
+                let text =
+                    r#"metric might not be a counter, __type__ label is not set to "counter" or "histogram", got"#;
                 (Info, format!("{text} {}: {}", quote(kind), quote(name)))
             }
             Self::IncompatibleTypes { left, operator, right } => {
@@ -260,10 +269,9 @@ impl Note<'_> {
                 let text = "ignored histograms in a range containing both floats and histograms for metric name";
                 (Info, format!("{text} {}", quote(name)))
             }
-            Self::QuantileIsNan(name) => (
-                Info,
-                format!("input to histogram_quantile has NaN observations, result is NaN{}", named(name)),
-            ),
+            Self::QuantileIsNan(name) => {
+                (Info, format!("input to histogram_quantile has NaN observations, result is NaN{}", named(name)))
+            }
             Self::QuantileSkewed(name) => (
                 Info,
                 format!("input to histogram_quantile has NaN observations, result is skewed higher{}", named(name)),

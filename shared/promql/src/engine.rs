@@ -2,8 +2,8 @@
 
 use crate::annotations::{Annotations, Note};
 use crate::ast::{Expr, Span, ValueType};
-use crate::exec::{self, Grid, Profile};
 pub use crate::exec::OperatorNode;
+use crate::exec::{self, Grid, Profile};
 use crate::parse::{self, ParseError};
 use crate::source::{Queryable, SourceError};
 use farview_model::{Budget, BudgetExceeded, ErrorKind, FloatHistogram, Labels, Reservation};
@@ -282,7 +282,6 @@ impl Run<'_> {
     pub(crate) fn note(&self, span: Span, note: Note<'_>) {
         note.add(&self.annotations, span);
     }
-
 }
 
 /// Stack of the thread that drives a query: trees may be as high as the parser's limits allow.
@@ -327,7 +326,13 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error`].
-    pub fn instant_expr(&self, cx: &QueryContext, source: &dyn Queryable, expr: &Expr, t: i64) -> Result<Answer, Error> {
+    pub fn instant_expr(
+        &self,
+        cx: &QueryContext,
+        source: &dyn Queryable,
+        expr: &Expr,
+        t: i64,
+    ) -> Result<Answer, Error> {
         self.evaluate(cx, source, expr, Grid::instant(t), true)
     }
 

@@ -80,9 +80,7 @@ pub(super) fn build<'a>(run: &Run<'_>, expr: &'a Expr, aggregate: &'a Aggregate,
         }
         AggregateOp::LimitK => choose::limit(input, params, groups, grid.count),
         AggregateOp::LimitRatio => choose::ratio(input, params, param_span),
-        AggregateOp::Quantile => {
-            values::quantile(input, params, groups, grid.count, param_span, aggregate.expr.span)
-        }
+        AggregateOp::Quantile => values::quantile(input, params, groups, grid.count, param_span, aggregate.expr.span),
         AggregateOp::CountValues => {
             let Some(Node::String(label)) = param.map(|param| &param.unwrapped().node) else {
                 return Err(Error::Invalid("count_values wants the name of a label".to_owned()));

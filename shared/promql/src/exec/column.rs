@@ -248,9 +248,10 @@ impl Column {
 
     /// Samples held, by Prometheus' count: a histogram counts for as many as its size.
     pub(crate) fn sample_count(&self) -> u64 {
-        let histograms = self.histograms.as_ref().map_or(0, |histograms| {
-            histograms.iter().flatten().map(|h| h.sample_count() as u64 - 1).sum::<u64>()
-        });
+        let histograms = self
+            .histograms
+            .as_ref()
+            .map_or(0, |histograms| histograms.iter().flatten().map(|h| h.sample_count() as u64 - 1).sum::<u64>());
         self.present.count() as u64 + histograms
     }
 }

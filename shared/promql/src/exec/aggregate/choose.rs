@@ -29,7 +29,14 @@ fn counts(params: &mut Params<'_>, run: &Run<'_>) -> Result<Vec<usize>, Error> {
     params.values(run)?.first().map_or(Ok(Vec::new()), |k| k.iter().map(count).collect())
 }
 
-pub(super) fn top<'a>(input: Op<'a>, params: Params<'a>, groups: Groups, greatest: bool, steps: usize, span: Span) -> Op<'a> {
+pub(super) fn top<'a>(
+    input: Op<'a>,
+    params: Params<'a>,
+    groups: Groups,
+    greatest: bool,
+    steps: usize,
+    span: Span,
+) -> Op<'a> {
     Box::new(Top { input: Some(input), params, groups, greatest, steps, span })
 }
 

@@ -145,9 +145,14 @@ impl Group {
                     }
                 });
             }
-            AggregateOp::Avg => self.each(column, |group, k, value, first| {
-                if first { group.means[k] = Mean::new(value) } else { group.means[k].add(value) }
-            }),
+            AggregateOp::Avg => {
+                self.each(
+                    column,
+                    |group, k, value, first| {
+                        if first { group.means[k] = Mean::new(value) } else { group.means[k].add(value) }
+                    },
+                )
+            }
             AggregateOp::Min => self.each(column, |group, k, value, first| {
                 let least = group.values[k];
                 if first || value < least || least.is_nan() {
@@ -217,9 +222,9 @@ impl Group {
             }
         }
         let count = column.len();
-        let slots = self
-            .histograms
-            .get_or_insert_with(|| Box::new(Histograms { at: (0..count).map(|_| None).collect(), incompatible: Bits::none(count) }));
+        let slots = self.histograms.get_or_insert_with(|| {
+            Box::new(Histograms { at: (0..count).map(|_| None).collect(), incompatible: Bits::none(count) })
+        });
         for k in column.present.iter() {
             let Some(histogram) = column.histogram(k) else { continue };
             match &mut slots.at[k] {

@@ -30,7 +30,20 @@ pub(super) fn build<'a>(
     };
     let keeps_name = keeps_name(binary);
     let later = run.options().delayed_name_removal;
-    Box::new(Join { binary, matching, many, one: Some(one), swapped, fill_many, fill_one, count, span, keeps_name, later, held: None })
+    Box::new(Join {
+        binary,
+        matching,
+        many,
+        one: Some(one),
+        swapped,
+        fill_many,
+        fill_one,
+        count,
+        span,
+        keeps_name,
+        later,
+        held: None,
+    })
 }
 
 struct Join<'a> {
@@ -212,7 +225,6 @@ impl Join<'_> {
     }
 
     /// Refuses a second match at one step: of a signature if it is one-to-one, else of a result.
-    #[expect(clippy::too_many_arguments, reason = "the parts of the held side are borrowed apart")]
     fn check_matched(
         &self,
         run: &Run<'_>,

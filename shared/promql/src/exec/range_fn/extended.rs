@@ -143,10 +143,7 @@ fn ends(task: &Task, times: &[i64], end: i64) -> Option<(usize, usize)> {
     (times[last] > start && !(last == 0 && times[0] > end)).then_some((first, last))
 }
 
-fn count<T: Quantity + PartialEq>(task: &Task, times: &[i64], values: &[T], end: i64) -> Option<f64>
-where
-    T: SameOrNan,
-{
+fn count<T: Quantity + SameOrNan>(task: &Task, times: &[i64], values: &[T], end: i64) -> Option<f64> {
     let (first, last) = ends(task, times, end)?;
     let pairs = values[first..=last].windows(2);
     let events = match task.function {
@@ -279,14 +276,8 @@ fn at<T: Quantity>(times: &[i64], values: &[T], t: i64, counter: bool, met: &mut
 
 /// The points of an extended window itself: exactly at its ends, and the samples between. Floats only.
 pub(crate) fn points(windows: Windows, extension: Extension, lookback: i64, samples: &Samples) -> (Vec<i64>, Vec<f64>) {
-    let task = Task {
-        function: RangeFn::Delta,
-        windows,
-        params: Vec::new(),
-        start_timestamps: false,
-        extension,
-        lookback,
-    };
+    let task =
+        Task { function: RangeFn::Delta, windows, params: Vec::new(), start_timestamps: false, extension, lookback };
     let (floats, _) = reach(windows, extension, lookback, samples, 0);
     let (times, values) = (&samples.timestamps[floats.clone()], &samples.values[floats]);
     let end = windows.end(0);

@@ -246,7 +246,7 @@ fn difference(
     let counter = task.function.is_counter();
     let is_gauge = |histogram: &FloatHistogram| histogram.counter_reset_hint == CounterResetHint::Gauge;
     met.not_counter |= counter && points.iter().any(|point| is_gauge(point));
-    met.not_gauge |= !counter && !(is_gauge(first) && is_gauge(last));
+    met.not_gauge |= !(counter || is_gauge(first) && is_gauge(last));
     // After a reset nothing of the first sample matters, not even its layout.
     let reset_at_once = counter && points.len() > 1 && is_reset(task, samples, lo, lo + 1);
     let from_empty = from_zero || reset_at_once;
