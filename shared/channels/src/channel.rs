@@ -63,6 +63,11 @@ impl Channel {
         }
     }
 
+    /// Tells whether the channel is bound to a connection that has ended: every call on it fails.
+    pub(crate) fn is_ended(&self) -> bool {
+        matches!(&self.route, Route::Bound(connection) if connection.is_ended())
+    }
+
     fn connection(&self) -> Result<Arc<Connection>, Status> {
         match &self.route {
             Route::Bound(connection) if connection.is_ended() => {

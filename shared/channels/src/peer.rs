@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use farview_discovery::{Address, Vitals};
@@ -110,7 +110,28 @@ impl<I> Peer<I> {
         if !*self.shared.usable.borrow() {
             return None;
         }
-        self.shared.live.load().as_deref().cloned()
+        self.shared.live.load().as_deref().filter(|live| !live.channel.is_ended()).cloned()
+    }
+
+    /// Returns the connection in use, waiting up to `wait` for one that is being made.
+    ///
+    /// Servers end connections by age; until the next one is dialled and probed, some milliseconds later, the endpoint is not missing.
+    /// An endpoint that is ejected is not waited for.
+    pub async fn live_within(&self, wait: Duration) -> Option<Live<I>> {
+        let mut status = self.watch();
+        let decided = async {
+            loop {
+                let state = status.borrow_and_update().state;
+                if self.live().is_some() || matches!(state, State::Ejected { .. } | State::Probation) {
+                    return;
+                }
+                if status.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(wait, decided).await;
+        self.live()
     }
 
     /// Returns a channel that follows the peer from connection to connection. Prefer [`Peer::live`] where an answer is attributed to
@@ -397,8 +418,8 @@ impl<P: Probe> Keeper<P> {
         self.shared.current.connection.store(in_use);
         let words = format!("{to}: {reason}");
         self.shared.current.reason.store(Some(Arc::new(words)));
-        self.shared.status.send_modify(|status| (status.state, status.since) = (to, at));
         self.shared.usable.send_if_modified(|usable| std::mem::replace(usable, to.is_usable()) != to.is_usable());
+        self.shared.status.send_modify(|status| (status.state, status.since) = (to, at));
         self.common.vitals.set(&self.address, to.is_usable());
         self.common.changes.send_modify(|n| *n += 1);
     }

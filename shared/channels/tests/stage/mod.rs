@@ -56,6 +56,11 @@ impl Server {
     }
 
     pub async fn start_at(name: &str, addr: SocketAddr) -> Self {
+        Self::start_aging(name, addr, None).await
+    }
+
+    /// A server that says GOAWAY to connections of a certain age.
+    pub async fn start_aging(name: &str, addr: SocketAddr, age: Option<Duration>) -> Self {
         // The sockets of a killed predecessor close a moment after the kill.
         let mut tries = 0;
         let listener = loop {
@@ -75,7 +80,11 @@ impl Server {
         runtime.spawn(async move {
             let incoming = tonic::transport::server::TcpIncoming::from(TcpListener::from_std(listener).unwrap())
                 .with_nodelay(Some(true));
-            tonic::transport::Server::builder()
+            let mut builder = tonic::transport::Server::builder();
+            if let Some(age) = age {
+                builder = builder.max_connection_age(age);
+            }
+            builder
                 .add_service(health_service)
                 .add_service(InfoServer::new(service.clone()))
                 .add_service(MetadataServer::new(service))
