@@ -83,6 +83,11 @@ impl Farview {
         &self.name
     }
 
+    /// Returns the process' id, if it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
     /// Returns the address of its HTTP API.
     pub fn url(&self) -> String {
         format!("http://{}", self.http)
