@@ -2,7 +2,7 @@
 //!
 //! A request comes in through [`api`] (HTTP) or [`grpc`]. [`engine`] admits and evaluates it; the engine's selectors become
 //! fan-outs ([`querier`], [`fanout`]) over the endpoints that [`endpoints`] knows, and what they lack is written down in the
-//! query's [`run`], from where it comes into the answer. [`federate`] does the same for rules, targets, metadata, exemplars.
+//! query's [`run`], from where it comes into the answer. [`federate`] does the same for rules, targets, metadata, exemplars. [`ui`] shows it.
 //!
 //! The service keeps nothing between requests but who there is to ask, and writes nothing anywhere.
 
@@ -17,6 +17,7 @@ mod grpc;
 mod metrics;
 mod querier;
 mod run;
+mod ui;
 
 pub use app::App;
 pub use config::Config;
