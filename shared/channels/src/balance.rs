@@ -70,7 +70,8 @@ impl<I: Send + Sync + 'static> Service<Request<Body>> for Gate<I> {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let address = self.peer.address().clone();
-        let mut channel = self.peer.last_channel().unwrap_or_else(|| self.peer.channel());
+        let out_of_use = if self.is_usable { None } else { self.peer.last_channel() };
+        let mut channel = out_of_use.unwrap_or_else(|| self.peer.channel());
         let answer = channel.call(request);
         Box::pin(async move {
             let mut response = answer.await?;

@@ -25,6 +25,22 @@ pub(crate) struct Report {
     pub(crate) event: Event,
 }
 
+/// A call without an answer.
+pub(crate) enum NotSent {
+    /// The request has not left and can be sent on another connection.
+    Returned(Box<Request<Body>>, tonic::Status),
+    /// It may have left.
+    Failed(tonic::Status),
+}
+
+impl NotSent {
+    pub(crate) fn into_status(self) -> tonic::Status {
+        match self {
+            Self::Returned(_, status) | Self::Failed(status) => status,
+        }
+    }
+}
+
 /// A live connection. Dropping the last reference closes it once its streams have ended.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -94,19 +110,20 @@ impl Connection {
     pub(crate) async fn send(
         self: &Arc<Self>,
         mut request: Request<Body>,
-    ) -> Result<http::Response<Incoming>, tonic::Status> {
+    ) -> Result<http::Response<Incoming>, NotSent> {
         let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let uri = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone()).path_and_query(path);
-        *request.uri_mut() = uri.build().map_err(|e| tonic::Status::internal(format!("request URI: {e}")))?;
+        let internal = |e: http::Error| NotSent::Failed(tonic::Status::internal(format!("request URI: {e}")));
+        *request.uri_mut() = uri.build().map_err(internal)?;
         let agent = HeaderValue::from_static(concat!("farview/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().entry(http::header::USER_AGENT).or_insert(agent);
         let mut sender = self.sender.clone();
         match sender.try_send_request(request).await {
             Ok(response) => Ok(response),
-            Err(mut error) => {
-                let unsent = error.take_message().is_some();
-                Err(self.broken(&error.into_error(), unsent))
-            }
+            Err(mut error) => Err(match error.take_message() {
+                Some(request) => NotSent::Returned(Box::new(request), self.broken(&error.into_error(), true)),
+                None => NotSent::Failed(self.broken(&error.into_error(), false)),
+            }),
         }
     }
 

@@ -6,9 +6,10 @@
 //! [`FanOut`] is every peer, each its own store; a [`Group`] treats the peers as interchangeable and sends each call to the less
 //! loaded of two.
 //!
-//! A [`Channel`] is bound to one connection or follows one peer. It never reconnects behind its caller's back, because behind an
-//! address that is used again another store may answer: a call fails with a [`tonic::Status`] whose [`TransportStatus`] says that
-//! it may be sent again.
+//! A [`Channel`] reaches one party: the one that answered the probe when it was handed out ([`Peer::live`]), or whoever answers at
+//! the address ([`Peer::channel`]). A connection that its server ends by age is replaced under it, but the next one is probed first,
+//! because behind an address that is used again another store may answer: then the call fails rather than reach it. Failures of the
+//! way are a [`tonic::Status`] whose [`TransportStatus`] says whether the call may be sent again.
 //!
 //! What the peers serve (labels, time ranges) and what to do when one is missing belong to the caller.
 

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
 use farview_discovery::{Address, Vitals};
@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::channel::Current;
+use crate::channel::{Current, InUse};
 use crate::connection::{Connection, Report};
 use crate::dial::{DialError, Dialer};
 use crate::probe::{self, Probe, ProbeError};
@@ -53,9 +53,9 @@ pub struct Transition {
     pub reason: String,
 }
 
-/// A connection in use together with who answered on it.
+/// A way to an endpoint together with who answers there.
 pub struct Live<I> {
-    /// Bound to the connection: it fails rather than reach another party.
+    /// Bound to the party: it fails rather than reach another one.
     pub channel: Channel,
     /// The newest identity of this party.
     pub identity: Arc<I>,
@@ -92,6 +92,8 @@ impl<I> fmt::Debug for Peer<I> {
 struct Shared<I> {
     current: Arc<Current>,
     live: ArcSwapOption<Live<I>>,
+    /// The last connection that was in use, also after an ejection.
+    last: ArcSwapOption<Connection>,
     /// The last identity, kept while the endpoint is out of use.
     identity: ArcSwapOption<I>,
     status: watch::Sender<PeerStatus>,
@@ -105,39 +107,18 @@ impl<I> Peer<I> {
         &self.shared.current.address
     }
 
-    /// Returns the connection in use with who answered on it, or `None` while the endpoint is not in use.
-    pub fn live(&self) -> Option<Live<I>> {
-        if !*self.shared.usable.borrow() {
-            return None;
-        }
-        self.shared.live.load().as_deref().filter(|live| !live.channel.is_ended()).cloned()
-    }
-
-    /// Returns the connection in use, waiting up to `wait` for one that is being made.
+    /// Returns who answers at the address and a channel to it, or `None` while the endpoint is not in use.
     ///
-    /// Servers end connections by age; until the next one is dialled and probed, some milliseconds later, the endpoint is not missing.
-    /// An endpoint that is ejected is not waited for.
-    pub async fn live_within(&self, wait: Duration) -> Option<Live<I>> {
-        let mut status = self.watch();
-        let decided = async {
-            loop {
-                let state = status.borrow_and_update().state;
-                if self.live().is_some() || matches!(state, State::Ejected { .. } | State::Probation) {
-                    return;
-                }
-                if status.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        let _ = tokio::time::timeout(wait, decided).await;
-        self.live()
+    /// Servers end connections by age. Until the next one is dialled and probed, some milliseconds later, the endpoint stays in use
+    /// and its channel waits; the first failed attempt ends that.
+    pub fn live(&self) -> Option<Live<I>> {
+        self.shared.live.load().as_deref().cloned()
     }
 
     /// Returns a channel that follows the peer from connection to connection. Prefer [`Peer::live`] where an answer is attributed to
     /// an identity.
     pub fn channel(&self) -> Channel {
-        Channel::following(self.shared.current.clone())
+        Channel::of_peer(self.shared.current.clone(), None)
     }
 
     /// Returns the last identity, also while the endpoint is out of use. `None` if it has never answered.
@@ -166,7 +147,7 @@ impl<I> Peer<I> {
 
     /// Tells whether there is a connection at all, in use or not.
     pub(crate) fn is_connected(&self) -> bool {
-        self.shared.live.load().is_some()
+        self.shared.last.load().as_ref().is_some_and(|connection| !connection.is_ended())
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {
@@ -175,7 +156,7 @@ impl<I> Peer<I> {
 
     /// A channel for a group in panic: the last connection, even if the endpoint is out of use.
     pub(crate) fn last_channel(&self) -> Option<Channel> {
-        self.shared.live.load().as_ref().map(|live| live.channel.clone())
+        self.shared.last.load_full().map(Channel::bound)
     }
 }
 
@@ -189,8 +170,8 @@ impl<I> Drop for Kept<I> {
     fn drop(&mut self) {
         self.task.abort();
         self.peer.shared.live.store(None);
-        self.peer.shared.current.connection.store(None);
-        self.peer.shared.current.reason.store(Some(Arc::new("the endpoint has left the set".to_owned())));
+        self.peer.shared.last.store(None);
+        self.peer.shared.current.in_use.send_replace(InUse::None("the endpoint has left the set".into()));
         self.peer.shared.usable.send_replace(false);
     }
 }
@@ -217,14 +198,12 @@ pub(crate) fn keep<P: Probe>(address: Address, common: Arc<Common<P>>) -> Kept<P
         generation: 0,
         connects: 0,
     };
-    let current = Arc::new(Current {
-        address: address.clone(),
-        connection: ArcSwapOption::empty(),
-        reason: ArcSwapOption::from_pointee("connecting".to_owned()),
-    });
+    let in_use = watch::Sender::new(InUse::None("connecting".into()));
+    let current = Arc::new(Current { address: address.clone(), in_use });
     let shared = Arc::new(Shared {
         current,
         live: ArcSwapOption::empty(),
+        last: ArcSwapOption::empty(),
         identity: ArcSwapOption::empty(),
         status: watch::Sender::new(status),
         usable: watch::Sender::new(false),
@@ -242,6 +221,7 @@ pub(crate) fn keep<P: Probe>(address: Address, common: Arc<Common<P>>) -> Kept<P
         reports,
         generation: 0,
         probes: 0,
+        replacing: false,
     };
     Kept { peer: Peer { shared }, task: tokio::spawn(keeper.run()) }
 }
@@ -260,6 +240,8 @@ struct Keeper<P: Probe> {
     reports: mpsc::Receiver<Report>,
     generation: u64,
     probes: u32,
+    /// The last connection has just ended, and nothing has failed since.
+    replacing: bool,
 }
 
 enum Outcome<I> {
@@ -348,15 +330,12 @@ impl<P: Probe> Keeper<P> {
             }
         }
         let identity = Arc::new(identity);
-        let live = Live {
-            channel: Channel::bound(connection.clone()),
-            identity: identity.clone(),
-            generation: self.generation,
-        };
+        let generation = self.generation;
+        let channel = Channel::of_peer(self.shared.current.clone(), Some(generation));
+        let live = Live { channel, identity: identity.clone(), generation };
         self.shared.identity.store(Some(identity));
         self.shared.live.store(Some(Arc::new(live)));
-        self.shared.current.connection.store(Some(connection.clone()));
-        let generation = self.generation;
+        self.shared.last.store(Some(connection.clone()));
         self.shared.status.send_modify(|status| {
             status.last_healthy = Some(SystemTime::now());
             status.generation = generation;
@@ -370,8 +349,6 @@ impl<P: Probe> Keeper<P> {
 
     fn lost(&mut self) {
         self.connection = None;
-        self.shared.live.store(None);
-        self.shared.current.connection.store(None);
         self.note("connection lost".to_owned());
         self.on(Event::ConnectionLost, "connection lost");
     }
@@ -388,12 +365,39 @@ impl<P: Probe> Keeper<P> {
 
     fn on(&mut self, event: Event, reason: &str) {
         let before = self.machine.state();
-        self.machine.on(event, Instant::now());
+        let now = Instant::now();
+        self.machine.on(event, now);
+        self.replacing = match event {
+            // A connection that ended as soon as it was made is not replaced at once: its endpoint is missing meanwhile.
+            Event::ConnectionLost => before.is_usable() && self.machine.next().is_some_and(|(at, _)| at <= now),
+            Event::Connected | Event::CallSucceeded | Event::CallFailed(_) => self.replacing,
+            Event::ProbeSucceeded | Event::ProbeFailed(_) | Event::DialFailed(_) => false,
+        };
         self.publish(before, reason);
+    }
+
+    /// Makes the way to the endpoint what the state says.
+    fn open_or_close(&self, reason: &str) {
+        let state = self.machine.state();
+        let in_use = match &self.connection {
+            Some(connection) if state.is_usable() => InUse::Connection(connection.clone(), self.generation),
+            _ if self.replacing => InUse::Replacing,
+            _ => {
+                self.shared.live.store(None);
+                InUse::None(format!("{state}: {reason}").into())
+            }
+        };
+        self.shared.current.in_use.send_if_modified(|current| {
+            let changed = !current.is_same(&in_use);
+            *current = in_use;
+            changed
+        });
+        self.common.vitals.set(&self.address, state.is_usable() || self.replacing);
     }
 
     /// Tells everybody about the state, if it is another one.
     fn publish(&self, from: State, reason: &str) {
+        self.open_or_close(reason);
         let to = self.machine.state();
         if from == to {
             return;
@@ -414,13 +418,8 @@ impl<P: Probe> Keeper<P> {
             }
             history.push_back(transition);
         }
-        let in_use = self.connection.clone().filter(|_| to.is_usable());
-        self.shared.current.connection.store(in_use);
-        let words = format!("{to}: {reason}");
-        self.shared.current.reason.store(Some(Arc::new(words)));
         self.shared.usable.send_if_modified(|usable| std::mem::replace(usable, to.is_usable()) != to.is_usable());
         self.shared.status.send_modify(|status| (status.state, status.since) = (to, at));
-        self.common.vitals.set(&self.address, to.is_usable());
         self.common.changes.send_modify(|n| *n += 1);
     }
 }

@@ -52,20 +52,6 @@ async fn a_refused_endpoint_is_ejected_within_two_seconds_with_the_default_times
 }
 
 #[tokio::test]
-async fn an_ejected_endpoint_is_not_waited_for() {
-    let server = Server::start("a").await;
-    server.serve(false).await;
-    let set = Feed::new(&[server.address()]).follow(dialer(ChannelConfig::default(), None), PeerConfig::default());
-    let asked = Instant::now();
-    until(&set, "joined", |peers| !peers.peers().is_empty()).await;
-    assert!(only(&set).live_within(Duration::from_secs(3600)).await.is_none());
-    assert!(asked.elapsed() < Duration::from_secs(20), "it is waited for until it is ejected");
-    let asked = Instant::now();
-    assert!(only(&set).live_within(Duration::from_secs(3600)).await.is_none());
-    assert!(asked.elapsed() < Duration::from_secs(10));
-}
-
-#[tokio::test]
 async fn a_server_that_accepts_and_says_nothing_is_ejected() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = PeerConfig { probe_timeout: Duration::from_millis(200), ..quick() };
@@ -279,7 +265,7 @@ async fn a_call_cut_before_its_answer_is_unavailable_and_broken_not_unknown() {
 }
 
 #[tokio::test]
-async fn a_server_that_ends_connections_by_age_cuts_no_stream_and_what_it_costs_may_be_sent_again() {
+async fn a_server_that_ends_connections_by_age_cuts_no_stream_and_costs_no_call() {
     let age = Duration::from_millis(400);
     let server = Server::start_aging("a", "127.0.0.1:0".parse().unwrap(), Some(age)).await;
     let config = PeerConfig { retry_interval: Duration::from_millis(50), ..quick() };
@@ -295,7 +281,7 @@ async fn a_server_that_ends_connections_by_age_cuts_no_stream_and_what_it_costs_
     let (started, mut calls, mut unsent) = (Instant::now(), 0, 0_u64);
     while started.elapsed() < Duration::from_secs(3) {
         calls += 1;
-        let live = peer.live_within(Duration::from_secs(5)).await.unwrap();
+        let live = peer.live().unwrap();
         if let Err(status) = ask(live.channel).await {
             assert_eq!(TransportStatus::of(&status), TransportStatus::Unsent, "{status:?}");
             unsent += 1;
@@ -303,8 +289,7 @@ async fn a_server_that_ends_connections_by_age_cuts_no_stream_and_what_it_costs_
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     assert_eq!(long.await.unwrap().unwrap(), ["a", "a"], "a stream under way outlives its connection's age");
-    println!("{unsent} of {calls} calls not sent over {} connections", peer.status().connects);
     assert!(peer.status().connects >= 4);
-    assert!(unsent <= peer.status().connects, "at most one call meets each GOAWAY: {unsent} of {calls}");
+    assert_eq!(unsent, 0, "of {calls} calls over {} connections", peer.status().connects);
     assert!(!peer.history().iter().any(|t| matches!(t.to, State::Ejected { .. })), "{:?}", peer.history());
 }
