@@ -5,7 +5,7 @@
 
 use crate::ast::*;
 use crate::functions::{self, Gate};
-use crate::lexer::{Kind, Token, lex};
+use crate::lexer::{Kind, Lexed, Token, lex};
 use crate::quote::quote;
 use farview_model::{METRIC_NAME, MatchOp, Matcher};
 
@@ -60,13 +60,13 @@ impl Options {
 
 /// Why a text is no query. Shown as Prometheus shows it: `1:5: parse error: …`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{line}:{column}: parse error: {message}")]
+#[error("{}: parse error: {message}", self.place())]
 pub struct ParseError {
     /// Where in the text.
     pub span: Span,
     /// What is wrong.
     pub message: String,
-    /// Line of the start, from 1.
+    /// Line of the start, from 1; 0 for a text that is empty.
     pub line: usize,
     /// Byte of the start in its line, from 1.
     pub column: usize,
@@ -78,8 +78,15 @@ impl ParseError {
     }
 
     fn placed(mut self, text: &str) -> Self {
-        (self.line, self.column) = line_and_column(text, self.span.start);
+        (self.line, self.column) = if text.is_empty() { (0, 0) } else { line_and_column(text, self.span.start) };
         self
+    }
+
+    fn place(&self) -> String {
+        match self.line {
+            0 => "unknown position".to_owned(),
+            line => format!("{line}:{}", self.column),
+        }
     }
 }
 
@@ -103,7 +110,7 @@ pub fn parse(text: &str, options: &Options) -> Result<Expr, ParseError> {
         }
         let expr = parser.expr(0)?;
         parser.end()?;
-        Ok(expr.expr)
+        parser.typed(expr.expr)
     };
     run().map_err(|error: ParseError| error.placed(text))
 }
@@ -121,9 +128,9 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
             _ => return Err(parser.unexpected("", "series selector")),
         };
         parser.end()?;
-        match selector.node {
+        match parser.typed(selector)?.node {
             Node::Vector(selector) => Ok(selector.matchers.to_vec()),
-            _ => Err(ParseError::new(selector.span, "a series selector is wanted")),
+            _ => Err(ParseError::new(Span::default(), "a series selector is wanted")),
         }
     };
     run().map_err(|error: ParseError| error.placed(text))
@@ -138,8 +145,14 @@ struct Tree {
 struct Parser<'a> {
     text: &'a str,
     tokens: Vec<Token>,
+    /// What the last token means if it is none.
+    lexical_error: Option<ParseError>,
+    /// The first error of types. It counts only if the grammar has nothing to complain about.
+    type_error: Option<ParseError>,
     at: usize,
     depth: usize,
+    /// How many aggregations are being read: Prometheus names them as the place of what is unexpected.
+    aggregations: usize,
     options: &'a Options,
     /// Within `info(…)`, whose second argument may match the empty string.
     empty_selectors: bool,
@@ -174,6 +187,25 @@ fn binary_op(parser: &Parser<'_>) -> Option<(u8, BinaryOp)> {
     })
 }
 
+/// Words (in lower case) that are neither operators nor aggregations, but mean something where they stand.
+fn is_keyword(word: &str) -> bool {
+    matches!(
+        word,
+        "by" | "without"
+            | "on"
+            | "ignoring"
+            | "group_left"
+            | "group_right"
+            | "bool"
+            | "offset"
+            | "anchored"
+            | "smoothed"
+            | "fill"
+            | "fill_left"
+            | "fill_right"
+    )
+}
+
 /// Returns the aggregation of that (lower-case) name.
 pub(crate) fn aggregate_op(word: &str) -> Option<AggregateOp> {
     use AggregateOp::*;
@@ -203,7 +235,34 @@ impl<'a> Parser<'a> {
             let message = format!("query of {} bytes is longer than the limit of {limit}", text.len());
             return Err(ParseError::new(Span::default(), message));
         }
-        Ok(Self { text, tokens: lex(text)?, at: 0, depth: 0, options, empty_selectors: false })
+        let Lexed { tokens, error } = lex(text);
+        Ok(Self {
+            text,
+            tokens,
+            lexical_error: error,
+            type_error: None,
+            at: 0,
+            depth: 0,
+            aggregations: 0,
+            options,
+            empty_selectors: false,
+        })
+    }
+
+    /// Gives the tree out if all its types fit.
+    fn typed(&mut self, expr: Expr) -> Result<Expr, ParseError> {
+        self.type_error.take().map_or(Ok(expr), Err)
+    }
+
+    /// Keeps the first error of types; the node that has it is as good as any other from then on.
+    fn checked(&mut self, node: Result<Node, ParseError>) -> Node {
+        node.unwrap_or_else(|error| {
+            self.type_error.get_or_insert(error);
+            Node::Paren(Box::new(Expr {
+                span: Span::default(),
+                node: Node::Number(NumberLiteral { value: 0.0, duration: false }),
+            }))
+        })
     }
 
     fn peek(&self) -> &Token {
@@ -250,13 +309,14 @@ impl<'a> Parser<'a> {
         let token = self.peek();
         let source = self.source(token.span);
         match token.kind {
-            Kind::End => "end of input".to_owned(),
+            Kind::End | Kind::Error => "end of input".to_owned(),
             Kind::Word => match self.keyword().as_str() {
                 word if aggregate_op(word).is_some() => format!("<aggr:{source}>"),
                 "and" | "or" | "unless" | "atan2" => format!("<op:{source}>"),
-                "by" | "without" | "on" | "ignoring" | "group_left" | "group_right" | "bool" | "offset" => {
-                    format!("<{source}>")
-                }
+                "start" | "end" | "step" | "range" => quote(source),
+                "inf" | "nan" => format!("number {}", quote(source)),
+                word if is_keyword(word) => format!("<{source}>"),
+                _ if source.contains(':') => format!("metric identifier {}", quote(source)),
                 _ => format!("identifier {}", quote(source)),
             },
             Kind::Number(_) => format!("number {}", quote(source)),
@@ -285,6 +345,10 @@ impl<'a> Parser<'a> {
     }
 
     fn unexpected(&self, context: &str, expected: &str) -> ParseError {
+        if let (Kind::Error, Some(error)) = (&self.peek().kind, &self.lexical_error) {
+            return error.clone();
+        }
+        let context = if context.is_empty() && self.aggregations > 0 { "aggregation" } else { context };
         let mut message = format!("unexpected {}", self.describe());
         if !context.is_empty() {
             message.push_str(" in ");
@@ -335,14 +399,15 @@ impl<'a> Parser<'a> {
             if precedence < min {
                 break;
             }
-            self.next();
+            let operator = self.next().span;
             let (return_bool, matching) = self.binary_modifiers(op)?;
             // ^ alone groups to the right.
             let rhs = self.expr(if op == BinaryOp::Pow { precedence } else { precedence + 1 })?;
             let height = lhs.height.max(rhs.height) + 1;
             let span = Span { start: lhs.expr.span.start, end: rhs.expr.span.end };
-            let binary = check::binary(span, op, lhs.expr, rhs.expr, return_bool, matching)?;
-            lhs = self.grown(Expr { span, node: Node::Binary(Box::new(binary)) }, height)?;
+            let binary = Binary { op, lhs: lhs.expr, rhs: rhs.expr, return_bool, matching: Some(matching) };
+            let node = self.checked(check::binary(span, operator, binary));
+            lhs = self.grown(Expr { span, node }, height)?;
         }
         Ok(lhs)
     }
@@ -368,7 +433,7 @@ impl<'a> Parser<'a> {
                 "unary expression only allowed on expressions of type scalar or instant vector, got {}",
                 quote(kind.text())
             );
-            return Err(ParseError::new(operand.expr.span, message));
+            self.type_error.get_or_insert(ParseError::new(span, message));
         }
         let height = operand.height + 1;
         let node = Node::Unary(Unary { op, expr: Box::new(operand.expr) });
@@ -432,18 +497,21 @@ impl<'a> Parser<'a> {
         let lower = source.to_ascii_lowercase();
         let called = *self.peek_kind(1) == Kind::LeftParen;
         if !source.contains(':') {
-            if matches!(lower.as_str(), "inf" | "nan") && !matches!(self.peek_kind(1), Kind::LeftBrace) {
+            if matches!(lower.as_str(), "inf" | "nan") {
                 self.next();
                 let value = if lower == "inf" { f64::INFINITY } else { f64::NAN };
                 let node = Node::Number(NumberLiteral { value, duration: false });
                 return Ok(Tree { expr: Expr { span: token.span, node }, height: 1 });
+            }
+            if matches!(lower.as_str(), "bool" | "on" | "ignoring" | "group_left" | "group_right" | "atan2") {
+                return Err(self.unexpected("", ""));
             }
             if let Some(op) = aggregate_op(&lower)
                 && (called || self.grouping_follows())
             {
                 return self.aggregate(token, op);
             }
-            if called {
+            if called && !is_keyword(&lower) && !matches!(lower.as_str(), "and" | "or" | "unless") {
                 return self.call(token);
             }
         }
@@ -453,8 +521,7 @@ impl<'a> Parser<'a> {
     fn grouping_follows(&self) -> bool {
         let Kind::Word = self.peek_kind(1) else { return false };
         let word = self.source(self.tokens[self.at + 1].span);
-        (word.eq_ignore_ascii_case("by") || word.eq_ignore_ascii_case("without"))
-            && *self.peek_kind(2) == Kind::LeftParen
+        word.eq_ignore_ascii_case("by") || word.eq_ignore_ascii_case("without")
     }
 
     /// Reads `(a, b)`, a list of label names.
@@ -465,7 +532,13 @@ impl<'a> Parser<'a> {
         while !self.take(&Kind::RightParen) {
             let token = self.peek().clone();
             let name = match &token.kind {
-                Kind::Word if !self.source(token.span).contains(':') => self.source(token.span).to_owned(),
+                Kind::Word if self.source(token.span).contains(':') => {
+                    let label = quote(self.source(token.span));
+                    return Err(ParseError::new(token.span, format!("invalid label name for grouping: {label}")));
+                }
+                Kind::Word if !matches!(self.keyword().as_str(), "without" | "inf" | "nan") => {
+                    self.source(token.span).to_owned()
+                }
                 Kind::String(value) => {
                     String::from_utf8(value.clone()).ok().filter(|name| !name.is_empty()).ok_or_else(|| {
                         ParseError::new(
@@ -497,8 +570,10 @@ impl<'a> Parser<'a> {
 
     fn aggregate(&mut self, token: Token, op: AggregateOp) -> Result<Tree, ParseError> {
         self.next();
+        self.aggregations += 1;
         let mut grouping = self.grouping()?;
         let args = self.args("aggregation")?;
+        self.aggregations -= 1;
         if grouping.is_none() {
             grouping = self.grouping()?;
         }
@@ -507,7 +582,8 @@ impl<'a> Parser<'a> {
         let height = args.iter().map(|arg| arg.height).max().unwrap_or(0) + 1;
         let args = args.into_iter().map(|arg| arg.expr).collect();
         let aggregate = check::aggregate(self, span, op, args, grouping, without)?;
-        self.grown(Expr { span, node: Node::Aggregate(aggregate) }, height)
+        let node = self.checked(check::aggregate_types(aggregate).map(Node::Aggregate));
+        self.grown(Expr { span, node }, height)
     }
 
     fn args(&mut self, context: &str) -> Result<Vec<Tree>, ParseError> {
@@ -521,9 +597,10 @@ impl<'a> Parser<'a> {
             if self.take(&Kind::RightParen) {
                 return Ok(args);
             }
+            let comma = self.peek().span;
             self.expect(&Kind::Comma, "", "")?;
             if self.peek().kind == Kind::RightParen {
-                return Err(ParseError::new(self.peek().span, "trailing commas not allowed in function call args"));
+                return Err(ParseError::new(comma, "trailing commas not allowed in function call args"));
             }
         }
     }
@@ -548,25 +625,26 @@ impl<'a> Parser<'a> {
             }
         }
         self.next();
+        let before = self.type_error.take();
         let outer = std::mem::replace(&mut self.empty_selectors, func.name == "info");
         let args = self.args("")?;
         self.empty_selectors = outer;
         let span = Span { start: token.span.start, end: self.last_end() };
         let height = args.iter().map(|arg| arg.height).max().unwrap_or(0) + 1;
         let args: Vec<Expr> = args.into_iter().map(|arg| arg.expr).collect();
-        check::call(span, func, &args)?;
-        self.grown(Expr { span, node: Node::Call(Call { func, args }) }, height)
+        // Prometheus counts the arguments before it looks at them.
+        let within = self.type_error.take();
+        self.type_error = before.or(check::count(span, func, &args).err()).or(within);
+        let types = check::arguments(func, &args);
+        let node = self.checked(types.map(|()| Node::Call(Call { func, args })));
+        self.grown(Expr { span, node }, height)
     }
 
     /// Reads what may stand between an operator and its right operand.
-    fn binary_modifiers(&mut self, op: BinaryOp) -> Result<(bool, Option<Matching>), ParseError> {
-        let start = self.peek().span;
-        let return_bool = self.keyword() == "bool" && {
+    fn binary_modifiers(&mut self, op: BinaryOp) -> Result<(bool, Matching), ParseError> {
+        let return_bool = self.keyword() == "bool";
+        if return_bool {
             self.next();
-            true
-        };
-        if return_bool && !op.is_comparison() {
-            return Err(ParseError::new(start, "bool modifier can only be used on comparison operators"));
         }
         let mut matching = Matching {
             cardinality: if op.is_set() { Cardinality::ManyToMany } else { Cardinality::OneToOne },
@@ -576,34 +654,24 @@ impl<'a> Parser<'a> {
             fill_left: None,
             fill_right: None,
         };
-        let mut given = false;
-        if matches!(self.keyword().as_str(), "on" | "ignoring") && *self.peek_kind(1) == Kind::LeftParen {
+        if matches!(self.keyword().as_str(), "on" | "ignoring") {
             matching.on = self.keyword() == "on";
             self.next();
             matching.labels = self.label_list()?;
-            given = true;
             if let side @ ("group_left" | "group_right") = self.keyword().as_str() {
                 matching.cardinality =
                     if side == "group_left" { Cardinality::ManyToOne } else { Cardinality::OneToMany };
-                let at = self.next().span;
-                if op.is_set() {
-                    let message = format!("no grouping allowed for {} operation", quote(op.text()));
-                    return Err(ParseError::new(at, message));
-                }
-                if self.peek().kind == Kind::LeftParen {
+                self.next();
+                if matches!(self.peek().kind, Kind::LeftParen | Kind::End) {
                     matching.include = self.label_list()?;
                 }
             }
-        } else if matches!(self.keyword().as_str(), "group_left" | "group_right")
-            && *self.peek_kind(1) == Kind::LeftParen
-        {
-            return Err(self.unexpected("", ""));
         }
-        self.fill_modifiers(op, &mut matching, &mut given)?;
-        Ok((return_bool, given.then_some(matching)))
+        self.fill_modifiers(&mut matching)?;
+        Ok((return_bool, matching))
     }
 
-    fn fill_modifiers(&mut self, op: BinaryOp, matching: &mut Matching, given: &mut bool) -> Result<(), ParseError> {
+    fn fill_modifiers(&mut self, matching: &mut Matching) -> Result<(), ParseError> {
         while matches!(self.keyword().as_str(), "fill" | "fill_left" | "fill_right")
             && *self.peek_kind(1) == Kind::LeftParen
         {
@@ -612,9 +680,6 @@ impl<'a> Parser<'a> {
             if !self.options.fill_modifiers {
                 return Err(ParseError::new(at, "binop fill modifiers are experimental and not enabled"));
             }
-            if op.is_set() {
-                return Err(ParseError::new(at, "filling in missing series not allowed for set operators"));
-            }
             self.next();
             self.next();
             let value = self.expr(0)?.expr;
@@ -622,7 +687,6 @@ impl<'a> Parser<'a> {
                 return Err(ParseError::new(value.span, "a number is wanted in a fill modifier"));
             };
             self.expect(&Kind::RightParen, "fill modifier", r#"")""#)?;
-            *given = true;
             if word != "fill_right" {
                 matching.fill_left = Some(number);
             }

@@ -1,5 +1,7 @@
 //! Prometheus' own scripts, as far as they are given beside the checkout.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test says what it lacks and fails loudly")]
+
 use farview_promql::ast::{Duration, DurationExpr, DurationNode, Expr, Node, Span};
 use farview_promql::parse::{Options, parse};
 use farview_promql::script::parse::{Command, parse_script};

@@ -2,55 +2,55 @@
 
 use super::*;
 
-pub(super) fn binary(
-    span: Span,
-    op: BinaryOp,
-    lhs: Expr,
-    rhs: Expr,
-    return_bool: bool,
-    matching: Option<Matching>,
-) -> Result<Binary, ParseError> {
+pub(super) fn binary(span: Span, operator: Span, mut binary: Binary) -> Result<Node, ParseError> {
+    let at_operator = |message: String| Err(ParseError::new(operator, message));
     let error = |message: String| Err(ParseError::new(span, message));
-    let (left, right) = (lhs.value_type(), rhs.value_type());
-    for (side, kind) in [(&lhs, left), (&rhs, right)] {
+    let (op, kinds) = (binary.op, [binary.lhs.value_type(), binary.rhs.value_type()]);
+    if binary.return_bool && !op.is_comparison() {
+        return at_operator("bool modifier can only be used on comparison operators".to_owned());
+    }
+    if kinds == [ValueType::Scalar; 2] && op.is_comparison() && !binary.return_bool {
+        return at_operator("comparisons between scalars must use BOOL modifier".to_owned());
+    }
+    let matching = binary.matching.as_ref();
+    if let Some(matching) = matching.filter(|matching| matching.on)
+        && let Some(label) = matching.labels.iter().find(|label| matching.include.contains(label))
+    {
+        return at_operator(format!("label {} must not occur in ON and GROUP clause at once", quote(label)));
+    }
+    for (side, kind) in [&binary.lhs, &binary.rhs].into_iter().zip(kinds) {
         if !matches!(kind, ValueType::Scalar | ValueType::Vector) {
             let message = "binary expression must contain only scalar and instant vector types";
             return Err(ParseError::new(side.span, message));
         }
     }
-    let vectors = left == ValueType::Vector && right == ValueType::Vector;
-    if left == ValueType::Scalar && right == ValueType::Scalar && op.is_comparison() && !return_bool {
-        return error("comparisons between scalars must use BOOL modifier".to_owned());
+    let vectors = kinds == [ValueType::Vector; 2];
+    let labels = matching.is_some_and(|matching| !matching.labels.is_empty());
+    let fills = matching.is_some_and(|matching| matching.fill_left.is_some() || matching.fill_right.is_some());
+    let groups = matching
+        .is_some_and(|matching| matches!(matching.cardinality, Cardinality::ManyToOne | Cardinality::OneToMany));
+    if !vectors && labels {
+        return error("vector matching only allowed between instant vectors".to_owned());
     }
-    if let Some(matching) = &matching
-        && matching.on
-        && let Some(label) = matching.include.iter().find(|label| matching.labels.contains(label))
-    {
-        return error(format!("label {} must not occur in ON and GROUP clause at once", quote(label)));
+    if !vectors && fills {
+        return error("filling in missing series only allowed between instant vectors".to_owned());
+    }
+    if op.is_set() {
+        let name = quote(op.text());
+        if !vectors {
+            return error(format!("set operator {name} not allowed in binary scalar expression"));
+        }
+        if groups {
+            return error(format!("no grouping allowed for {name} operation"));
+        }
+        if fills {
+            return error("filling in missing series not allowed for set operators".to_owned());
+        }
     }
     if !vectors {
-        if op.is_set() {
-            return error(format!("set operator {} not allowed in binary scalar expression", quote(op.text())));
-        }
-        if let Some(matching) = &matching {
-            let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
-            if matching.labels.is_empty() && fills {
-                return error("filling in missing series only allowed between instant vectors".to_owned());
-            }
-            return error("vector matching only allowed between instant vectors".to_owned());
-        }
+        binary.matching = None;
     }
-    let matching = vectors.then(|| {
-        matching.unwrap_or_else(|| Matching {
-            cardinality: if op.is_set() { Cardinality::ManyToMany } else { Cardinality::OneToOne },
-            labels: Vec::new(),
-            on: false,
-            include: Vec::new(),
-            fill_left: None,
-            fill_right: None,
-        })
-    });
-    Ok(Binary { op, lhs, rhs, return_bool, matching })
+    Ok(Node::Binary(Box::new(binary)))
 }
 
 pub(super) fn aggregate(
@@ -80,11 +80,15 @@ pub(super) fn aggregate(
     }
     let expr = args.pop().expect("the number of arguments was checked");
     let param = args.pop();
-    expect_type(&expr, ValueType::Vector, "aggregation expression")?;
-    if let Some(param) = &param {
-        expect_type(param, op.param_type(), "aggregation parameter")?;
-    }
     Ok(Aggregate { op, expr: Box::new(expr), param: param.map(Box::new), grouping, without })
+}
+
+pub(super) fn aggregate_types(aggregate: Aggregate) -> Result<Aggregate, ParseError> {
+    expect_type(&aggregate.expr, ValueType::Vector, "aggregation expression")?;
+    if let Some(param) = &aggregate.param {
+        expect_type(param, aggregate.op.param_type(), "aggregation parameter")?;
+    }
+    Ok(aggregate)
 }
 
 fn expect_type(expr: &Expr, wanted: ValueType, context: &str) -> Result<(), ParseError> {
@@ -96,7 +100,8 @@ fn expect_type(expr: &Expr, wanted: ValueType, context: &str) -> Result<(), Pars
     Err(ParseError::new(expr.span, message))
 }
 
-pub(super) fn call(span: Span, func: &functions::Function, args: &[Expr]) -> Result<(), ParseError> {
+/// Checks how many arguments there are.
+pub(super) fn count(span: Span, func: &functions::Function, args: &[Expr]) -> Result<(), ParseError> {
     let (count, got, name) = (func.args.len(), args.len(), quote(func.name));
     let error = |message: String| Err(ParseError::new(span, message));
     if func.variadic == 0 {
@@ -113,9 +118,31 @@ pub(super) fn call(span: Span, func: &functions::Function, args: &[Expr]) -> Res
             return error(format!("expected at most {most} argument(s) in call to {name}, got {got}"));
         }
     }
+    Ok(())
+}
+
+/// Checks what the arguments are.
+pub(super) fn arguments(func: &functions::Function, args: &[Expr]) -> Result<(), ParseError> {
+    let context = format!("call to function {}", quote(func.name));
+    if func.name == "info"
+        && let Some(selector) = args.get(1)
+    {
+        match &selector.node {
+            Node::Vector(VectorSelector { name: None, .. }) => {}
+            Node::Vector(_) => {
+                let message = "expected label selectors only, got vector selector instead";
+                return Err(ParseError::new(selector.span, message));
+            }
+            _ if selector.value_type() == ValueType::Vector => {
+                let message = "expected label selectors only";
+                return Err(ParseError::new(selector.span, message));
+            }
+            _ => {}
+        }
+    }
     for (i, arg) in args.iter().enumerate() {
-        let Some(wanted) = func.args.get(i.min(count.saturating_sub(1))) else { continue };
-        expect_type(arg, *wanted, &format!("call to function {name}"))?;
+        let Some(wanted) = func.args.get(i.min(func.args.len().saturating_sub(1))) else { continue };
+        expect_type(arg, *wanted, &context)?;
     }
     Ok(())
 }

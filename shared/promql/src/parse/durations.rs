@@ -2,11 +2,18 @@
 
 use super::*;
 
+/// What may begin a duration, for error texts.
+pub(super) const DURATIONS: &str = "number, duration, step(), or range()";
+
+/// Where a duration stands and what is expected there, for error texts.
+type Place<'a> = (&'a str, &'a str);
+
 impl Parser<'_> {
     /// Reads a whole duration expression, as it stands in brackets.
-    pub(super) fn duration_expr(&mut self) -> Result<Duration, ParseError> {
+    /// Whatever is unexpected is reported for the place given.
+    pub(super) fn duration_expr(&mut self, context: &str, expected: &str) -> Result<Duration, ParseError> {
         let start = self.peek().span;
-        let expr = self.duration_binary(0)?;
+        let expr = self.duration_binary(0, (context, expected))?;
         let duration = settle(expr);
         if let Duration::Millis(millis) = duration
             && millis <= 0
@@ -19,13 +26,13 @@ impl Parser<'_> {
 
     /// Reads what `offset` takes: one operand with signs. `foo offset -2^2` is `(foo offset -2)^2`.
     pub(super) fn offset_duration(&mut self) -> Result<Duration, ParseError> {
-        let expr = self.duration_signed(true)?;
+        let expr = self.duration_signed(true, ("offset", DURATIONS))?;
         Ok(settle(expr))
     }
 
-    fn duration_binary(&mut self, min: u8) -> Result<DurationExpr, ParseError> {
+    fn duration_binary(&mut self, min: u8, place: Place<'_>) -> Result<DurationExpr, ParseError> {
         self.deeper(|parser| {
-            let mut lhs = parser.duration_signed(false)?;
+            let mut lhs = parser.duration_signed(false, place)?;
             let mut terms = 0;
             loop {
                 let (precedence, op) = match parser.peek().kind {
@@ -44,23 +51,34 @@ impl Parser<'_> {
                 if terms > parser.options.limits.depth {
                     return Err(ParseError::new(parser.peek().span, "duration expression has too many terms"));
                 }
-                parser.next();
-                let rhs = parser.duration_binary(if op == BinaryOp::Pow { precedence } else { precedence + 1 })?;
+                let operator = parser.next().span;
+                let rhs =
+                    parser.duration_binary(if op == BinaryOp::Pow { precedence } else { precedence + 1 }, place)?;
                 let span = Span { start: lhs.span.start, end: rhs.span.end };
+                if let (DurationNode::Number(NumberLiteral { value: 0.0, .. }), BinaryOp::Div | BinaryOp::Mod) =
+                    (&rhs.node, op)
+                {
+                    let word = if op == BinaryOp::Div { "division" } else { "modulo" };
+                    return Err(ParseError::new(operator, format!("{word} by zero")));
+                }
                 let node = DurationNode::Binary(op, Box::new(lhs), Box::new(rhs));
                 lhs = DurationExpr { span, wrapped: false, node };
             }
         })
     }
 
-    fn duration_signed(&mut self, offset: bool) -> Result<DurationExpr, ParseError> {
+    fn duration_signed(&mut self, offset: bool, place: Place<'_>) -> Result<DurationExpr, ParseError> {
         let op = match self.peek().kind {
             Kind::Add => UnaryOp::Plus,
             Kind::Sub => UnaryOp::Minus,
-            _ => return self.duration_operand(offset),
+            _ => return self.duration_operand(place),
         };
         let start = self.next().span.start;
-        let inner = if offset { self.deeper(|parser| parser.duration_signed(true))? } else { self.duration_binary(3)? };
+        let inner = if offset {
+            self.deeper(|parser| parser.duration_signed(true, place))?
+        } else {
+            self.duration_binary(3, place)?
+        };
         let span = Span { start, end: inner.span.end };
         if let DurationNode::Number(number) = &inner.node
             && !inner.wrapped
@@ -72,9 +90,8 @@ impl Parser<'_> {
         Ok(DurationExpr { span, wrapped: false, node: DurationNode::Unary(op, Box::new(inner)) })
     }
 
-    fn duration_operand(&mut self, offset: bool) -> Result<DurationExpr, ParseError> {
+    fn duration_operand(&mut self, place: Place<'_>) -> Result<DurationExpr, ParseError> {
         let token = self.peek().clone();
-        let context = if offset { "offset" } else { "duration" };
         let leaf = |node| DurationExpr { span: token.span, wrapped: false, node };
         match token.kind {
             Kind::Number(value) => {
@@ -91,20 +108,23 @@ impl Parser<'_> {
             }
             Kind::LeftParen => {
                 self.next();
-                let inner = self.duration_binary(0)?;
-                self.expect(&Kind::RightParen, context, r#"")""#)?;
+                let inner = self.duration_binary(0, place)?;
+                self.expect(&Kind::RightParen, place.0, place.1)?;
                 let span = Span { start: token.span.start, end: self.last_end() };
                 Ok(DurationExpr { span, wrapped: true, node: inner.node })
             }
-            Kind::Word if *self.peek_kind(1) == Kind::LeftParen => self.duration_function(context),
-            _ => Err(self.unexpected(context, "number, duration, step(), range(), min_of or max_of")),
+            Kind::Word if matches!(self.keyword().as_str(), "inf" | "nan") => {
+                Err(ParseError::new(token.span, "duration out of range"))
+            }
+            Kind::Word if *self.peek_kind(1) == Kind::LeftParen => self.duration_function(place),
+            _ => Err(self.unexpected(place.0, place.1)),
         }
     }
 
-    fn duration_function(&mut self, context: &str) -> Result<DurationExpr, ParseError> {
+    fn duration_function(&mut self, place: Place<'_>) -> Result<DurationExpr, ParseError> {
         let word = self.keyword();
         if !matches!(word.as_str(), "step" | "range" | "min_of" | "max_of") {
-            return Err(self.unexpected(context, "number, duration, step(), range(), min_of or max_of"));
+            return Err(self.unexpected(place.0, place.1));
         }
         let start = self.next().span.start;
         self.next();
@@ -112,13 +132,13 @@ impl Parser<'_> {
             "step" => DurationNode::Step,
             "range" => DurationNode::Range,
             _ => {
-                let a = Box::new(self.duration_binary(0)?);
-                self.expect(&Kind::Comma, context, r#"",""#)?;
-                let b = Box::new(self.duration_binary(0)?);
+                let a = Box::new(self.duration_binary(0, place)?);
+                self.expect(&Kind::Comma, place.0, place.1)?;
+                let b = Box::new(self.duration_binary(0, place)?);
                 if word == "min_of" { DurationNode::MinOf(a, b) } else { DurationNode::MaxOf(a, b) }
             }
         };
-        self.expect(&Kind::RightParen, context, r#"")""#)?;
+        self.expect(&Kind::RightParen, place.0, place.1)?;
         Ok(DurationExpr { span: Span { start, end: self.last_end() }, wrapped: false, node })
     }
 }
@@ -126,7 +146,7 @@ impl Parser<'_> {
 /// A plain number or duration is known at once.
 fn settle(expr: DurationExpr) -> Duration {
     match &expr.node {
-        DurationNode::Number(number) if !expr.wrapped => Duration::Millis(to_millis(number.value)),
+        DurationNode::Number(number) => Duration::Millis(to_millis(number.value)),
         _ => Duration::Expr(Box::new(expr)),
     }
 }

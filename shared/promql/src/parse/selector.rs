@@ -1,5 +1,6 @@
 //! Selectors: matchers in braces, ranges and subqueries in brackets, `@`, `offset`, `anchored` and `smoothed`.
 
+use super::durations::DURATIONS;
 use super::*;
 
 impl Parser<'_> {
@@ -18,7 +19,9 @@ impl Parser<'_> {
             self.matchers(&mut name, &mut matchers)?;
         }
         let span = Span { start: start.start, end: self.last_end() };
-        self.check_matchers(span, name.is_some(), &matchers)?;
+        if let Err(error) = self.check_matchers(span, name.is_some(), &matchers) {
+            self.type_error.get_or_insert(error);
+        }
         let selector =
             VectorSelector { name, matchers: matchers.into(), offset: None, at: None, extension: Extension::None };
         Ok(Tree { expr: Expr { span, node: Node::Vector(selector) }, height: 1 })
@@ -48,7 +51,7 @@ impl Parser<'_> {
                 Kind::Word => self.source(token.span).to_owned(),
                 Kind::String(value) => utf8(value, token.span)?,
                 _ => {
-                    self.at = self.at.saturating_sub(usize::from(token.kind != Kind::End));
+                    self.at = self.at.saturating_sub(usize::from(!matches!(token.kind, Kind::End | Kind::Error)));
                     return Err(self.unexpected(CONTEXT, r#"identifier or "}""#));
                 }
             };
@@ -59,13 +62,8 @@ impl Parser<'_> {
                 Kind::NotEqualRegex => MatchOp::NotRegex,
                 // A bare string is the name of the metric.
                 Kind::Comma | Kind::RightBrace if matches!(token.kind, Kind::String(_)) => {
-                    if let Some(before) = name {
-                        let (before, now) = (quote(before), quote(&label));
-                        let message = format!("metric name must not be set twice: {before} or {now}");
-                        return Err(ParseError::new(token.span, message));
-                    }
                     matchers.push(Matcher::equal(METRIC_NAME, label.as_str()));
-                    *name = Some(label);
+                    name.get_or_insert(label);
                     self.comma_or_brace(CONTEXT)?;
                     continue;
                 }
@@ -74,7 +72,7 @@ impl Parser<'_> {
             self.next();
             let value = self.next();
             let Kind::String(text) = &value.kind else {
-                self.at = self.at.saturating_sub(usize::from(value.kind != Kind::End));
+                self.at = self.at.saturating_sub(usize::from(!matches!(value.kind, Kind::End | Kind::Error)));
                 return Err(self.unexpected(CONTEXT, "string"));
             };
             let matcher = Matcher::new(op, label, utf8(text, value.span)?).map_err(
@@ -96,13 +94,16 @@ impl Parser<'_> {
     /// Reads `[range]` or `[range:step]` behind an operand.
     pub(super) fn brackets(&mut self, tree: Tree) -> Result<Tree, ParseError> {
         let open = self.next().span;
-        let range = self.duration_expr()?;
+        let range = self.duration_expr("subquery or range selector", DURATIONS)?;
         if self.take(&Kind::Colon) {
-            let step = if self.peek().kind == Kind::RightBracket { None } else { Some(self.duration_expr()?) };
+            let step = match self.peek().kind {
+                Kind::RightBracket => None,
+                _ => Some(self.duration_expr("subquery selector", r#"number, duration, step(), range(), or "]""#)?),
+            };
             self.expect(&Kind::RightBracket, "subquery selector", r#""]""#)?;
             return self.subquery(tree, range, step);
         }
-        self.expect(&Kind::RightBracket, "matrix selector", r#"":" or "]""#)?;
+        self.expect(&Kind::RightBracket, "subquery or range", r#"":" or "]""#)?;
         let span = Span { start: tree.expr.span.start, end: self.last_end() };
         let error = |message: &str| Err(ParseError::new(Span { start: open.start, end: span.end }, message));
         let Node::Vector(selector) = tree.expr.node else {
@@ -121,14 +122,13 @@ impl Parser<'_> {
         self.grown(Expr { span, node }, tree.height + 1)
     }
 
-    fn subquery(&self, tree: Tree, range: Duration, step: Option<Duration>) -> Result<Tree, ParseError> {
+    fn subquery(&mut self, tree: Tree, range: Duration, step: Option<Duration>) -> Result<Tree, ParseError> {
         let span = Span { start: tree.expr.span.start, end: self.last_end() };
         let kind = tree.expr.value_type();
         if kind != ValueType::Vector {
-            let source = quote(self.source(span));
-            let message =
-                format!("subquery is only allowed on instant vector, got {} instead in {source}", kind.text());
-            return Err(ParseError::new(span, message));
+            let kind = if kind == ValueType::Matrix { "matrix" } else { kind.text() };
+            let message = format!("subquery is only allowed on instant vector, got {kind} instead");
+            self.type_error.get_or_insert(ParseError::new(span, message));
         }
         let height = tree.height + 1;
         let node = Node::Subquery(Subquery { expr: Box::new(tree.expr), range, step, offset: None, at: None });
@@ -137,10 +137,10 @@ impl Parser<'_> {
 
     /// Reads `offset duration`.
     pub(super) fn offset(&mut self, mut tree: Tree) -> Result<Tree, ParseError> {
-        let keyword = self.next().span;
+        let span = tree.expr.span;
+        self.next();
         let duration = self.offset_duration()?;
         tree.expr.span.end = self.last_end();
-        let span = Span { start: keyword.start, end: tree.expr.span.end };
         let slot = match &mut tree.expr.node {
             Node::Vector(selector) => &mut selector.offset,
             Node::Matrix(matrix) => &mut matrix.selector.offset,
@@ -159,18 +159,18 @@ impl Parser<'_> {
 
     /// Reads `@ time`, `@ start()` or `@ end()`.
     pub(super) fn at_modifier(&mut self, mut tree: Tree) -> Result<Tree, ParseError> {
-        let sign = self.next().span;
+        let span = tree.expr.span;
+        self.next();
         let at = match self.keyword().as_str() {
             word @ ("start" | "end") => {
                 self.next();
-                self.expect(&Kind::LeftParen, "@", r#""(""#)?;
-                self.expect(&Kind::RightParen, "@", r#"")""#)?;
+                self.expect(&Kind::LeftParen, "@", "timestamp")?;
+                self.expect(&Kind::RightParen, "@", "timestamp")?;
                 if word == "start" { At::Start } else { At::End }
             }
-            _ => At::Timestamp(self.timestamp()?),
+            _ => At::Timestamp(self.timestamp(span)?),
         };
         tree.expr.span.end = self.last_end();
-        let span = Span { start: sign.start, end: tree.expr.span.end };
         let slot = match &mut tree.expr.node {
             Node::Vector(selector) => &mut selector.at,
             Node::Matrix(matrix) => &mut matrix.selector.at,
@@ -188,8 +188,7 @@ impl Parser<'_> {
         Ok(tree)
     }
 
-    fn timestamp(&mut self) -> Result<i64, ParseError> {
-        let start = self.peek().span;
+    fn timestamp(&mut self, selector: Span) -> Result<i64, ParseError> {
         let negative = match self.peek().kind {
             Kind::Sub | Kind::Add => self.next().kind == Kind::Sub,
             _ => false,
@@ -211,7 +210,7 @@ impl Parser<'_> {
         let millis = (seconds * 1_000.0).round();
         if !(millis.is_finite() && millis.abs() < i64::MAX as f64) {
             let message = format!("timestamp out of bounds for @ modifier: {}", fixed(seconds));
-            return Err(ParseError::new(start, message));
+            return Err(ParseError::new(selector, message));
         }
         Ok(millis as i64)
     }
