@@ -293,7 +293,7 @@ pub(crate) fn build<'a>(run: &Run<'_>, expr: &'a Expr, grid: Grid, above: &Above
 fn build_node<'a>(run: &Run<'_>, expr: &'a Expr, grid: Grid, above: &Above) -> Result<Op<'a>, Error> {
     match &expr.node {
         Node::Paren(inner) => build(run, inner, grid, above),
-        Node::Vector(selector) => scan::instant(run, selector, grid, above, Instant::Newest),
+        Node::Vector(selector) => scan::instant(run, selector, expr.span, grid, above, Instant::Newest),
         Node::Unary(unary) => {
             let op = build(run, &unary.expr, grid, above)?;
             Ok(if unary.op == UnaryOp::Plus { op } else { labels::negate(op) })
@@ -317,12 +317,14 @@ fn build_call<'a>(run: &Run<'_>, expr: &'a Expr, call: &'a Call, grid: Grid, abo
         "vector" => scalar::vector(run, &call.args[0], grid),
         "absent" => Ok(labels::absent(argument(0)?, call.args[0].unwrapped(), grid)),
         "timestamp" => match &call.args[0].unwrapped().node {
-            Node::Vector(selector) => scan::instant(run, selector, grid, &Above::named(name), Instant::Timestamp),
+            Node::Vector(selector) => {
+                scan::instant(run, selector, expr.span, grid, &Above::named(name), Instant::Timestamp)
+            }
             _ => instant_fn::build(run, call, grid),
         },
         "start_timestamp" => match &call.args[0].unwrapped().node {
             Node::Vector(selector) if run.options().start_timestamps => {
-                scan::instant(run, selector, grid, &Above::named(name), Instant::StartTimestamp)
+                scan::instant(run, selector, expr.span, grid, &Above::named(name), Instant::StartTimestamp)
             }
             _ => {
                 argument(0)?;
@@ -365,7 +367,9 @@ fn range_call<'a>(run: &Run<'_>, call: &'a Call, function: RangeFn, grid: Grid) 
     let work = |task| RangeWork { task, argument: call.args[matrix_at].span, first: call.args[0].span };
     let op = match &matrix.node {
         Node::Matrix(selector) => {
-            let extension = selector.selector.extension;
+            // Thanos' own functions take the newest sample before the window as its first, as anchored windows do.
+            let extended = matches!(name, "xrate" | "xincrease" | "xdelta");
+            let extension = if extended { Extension::Anchored } else { selector.selector.extension };
             if let Err(allowed) = function.allows(extension) {
                 let modifier = if extension == Extension::Anchored { "anchored" } else { "smoothed" };
                 let text = format!("{modifier} modifier can only be used with: {allowed} - not with {name}");

@@ -55,9 +55,9 @@ pub(crate) enum RangeFn {
 impl RangeFn {
     pub(crate) fn find(name: &str) -> Option<Self> {
         Some(match name {
-            "rate" => Self::Rate,
-            "increase" => Self::Increase,
-            "delta" => Self::Delta,
+            "rate" | "xrate" => Self::Rate,
+            "increase" | "xincrease" => Self::Increase,
+            "delta" | "xdelta" => Self::Delta,
             "irate" => Self::Irate,
             "idelta" => Self::Idelta,
             "deriv" => Self::Deriv,

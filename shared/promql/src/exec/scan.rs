@@ -54,7 +54,7 @@ pub(super) enum Instant {
 
 /// What is made of the samples of a series.
 enum Kernel {
-    Instant(Instant, Windows),
+    Instant(Instant, Windows, Span),
     Range(RangeWork),
 }
 
@@ -133,6 +133,7 @@ fn check_params(run: &Run<'_>, function: RangeFn, span: Span, params: &[Arc<[f64
 pub(super) fn instant<'a>(
     run: &Run<'_>,
     selector: &'a VectorSelector,
+    span: Span,
     grid: Grid,
     above: &Above,
     what: Instant,
@@ -151,7 +152,7 @@ pub(super) fn instant<'a>(
     }
     let names = Names::of(run, matches!(what, Instant::Newest | Instant::Smoothed));
     let stream = run.source.select(&plan::select(&selector.matchers, range, 0, grid, above))?;
-    let leaf = Leaf { range, grid, kernel: Kernel::Instant(what, windows), names };
+    let leaf = Leaf { range, grid, kernel: Kernel::Instant(what, windows, span), names };
     let scan = Scan { stream, params: Params::none(), leaf, hold: None };
     Ok(if names == Names::Keep { Box::new(scan) } else { unique(Box::new(scan), &selector.matchers) })
 }
@@ -166,7 +167,7 @@ pub(super) fn range<'a>(
     names: Names,
 ) -> Result<Op<'a>, Error> {
     let windows = work.task.windows;
-    let range = extended_bounds(run, matrix.selector.extension, windows);
+    let range = extended_bounds(run, work.task.extension, windows);
     let select = plan::select(&matrix.selector.matchers, range, windows.range, windows.grid, above);
     let stream = run.source.select(&select)?;
     let leaf = Leaf { range, grid: windows.grid, kernel: Kernel::Range(work), names };
@@ -262,13 +263,13 @@ impl Leaf {
         run.counters.samples_read.fetch_add(samples.len() as u64, Ordering::Relaxed);
         let mut column = Column::new(series.labels, self.grid.count);
         let seen = match &self.kernel {
-            Kernel::Instant(Instant::Smoothed, windows) => {
+            Kernel::Instant(Instant::Smoothed, windows, span) => {
                 range_fn::drop_stale(samples);
                 let met = range_fn::smoothed_instant(*windows, run.lookback, samples, &mut column);
-                met.tell(&run.annotations, column.labels.metric_name(), Span::default(), Span::default());
+                met.tell(&run.annotations, column.labels.metric_name(), *span, *span);
                 met.samples
             }
-            Kernel::Instant(what, windows) => newest(samples, *windows, *what, &mut column),
+            Kernel::Instant(what, windows, _) => newest(samples, *windows, *what, &mut column),
             Kernel::Range(work) => {
                 range_fn::drop_stale(samples);
                 let labels = column.labels.clone();

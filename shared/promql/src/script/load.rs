@@ -71,15 +71,14 @@ fn stored_hint(previous: Option<&FloatHistogram>, histogram: &FloatHistogram) ->
         (_, Some(before)) if histogram.count < before.count => Reset,
         (_, Some(before)) => {
             let (a, b) = (before, histogram);
-            if a.schema != b.schema || a.zero_threshold.to_bits() != b.zero_threshold.to_bits() {
+            let same_bounds = a.custom_values.as_deref() == b.custom_values.as_deref();
+            if a.schema != b.schema || a.zero_threshold.to_bits() != b.zero_threshold.to_bits() || !same_bounds {
                 return Unknown;
             }
             let fell = |a: BTreeMap<i64, f64>, b: BTreeMap<i64, f64>| {
                 a.into_iter().any(|(index, count)| b.get(&index).copied().unwrap_or(0.0) < count)
             };
-            let bounds = a.custom_values.as_deref() != b.custom_values.as_deref();
-            let reset = bounds
-                || b.zero_count < a.zero_count
+            let reset = b.zero_count < a.zero_count
                 || fell(
                     buckets(&a.positive_spans, &a.positive_buckets),
                     buckets(&b.positive_spans, &b.positive_buckets),

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 /// Numbers and histograms, as far as differences between them need.
 trait Quantity: Clone {
+    /// Tells whether the two can be added up at all.
+    fn goes_with(&self, other: &Self) -> bool;
     fn is_reset(&self, previous: &Self) -> bool;
     fn plus(&self, other: &Self, met: &mut Met) -> Result<Self, HistogramError>;
     fn minus(&self, other: &Self, met: &mut Met) -> Result<Self, HistogramError>;
@@ -18,6 +20,10 @@ trait Quantity: Clone {
 }
 
 impl Quantity for f64 {
+    fn goes_with(&self, _: &Self) -> bool {
+        true
+    }
+
     fn is_reset(&self, previous: &Self) -> bool {
         self < previous
     }
@@ -40,6 +46,10 @@ impl Quantity for f64 {
 }
 
 impl Quantity for Arc<FloatHistogram> {
+    fn goes_with(&self, other: &Self) -> bool {
+        self.uses_custom_buckets() == other.uses_custom_buckets()
+    }
+
     fn is_reset(&self, previous: &Self) -> bool {
         self.detect_reset(previous)
     }
@@ -227,6 +237,9 @@ fn between<T: Quantity>(
     met: &mut Met,
 ) -> Result<T, HistogramError> {
     let (a, b) = (&values[i], &values[i + 1]);
+    if !a.goes_with(b) {
+        return Err(HistogramError::MixedSchemas);
+    }
     let part = (t - times[i]) as f64 / (times[i + 1] - times[i]) as f64;
     if counter && b.is_reset(a) {
         return Ok(b.times(part));
