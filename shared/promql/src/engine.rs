@@ -451,7 +451,7 @@ fn range_grid(expr: &Expr, start: i64, end: i64, step: i64) -> Result<Grid, Erro
         let text = format!("invalid expression type {kind} for range query, must be Scalar or instant Vector");
         return Err(Error::Invalid(text));
     }
-    let steps = end.checked_sub(start).map(|range| range / step + 1);
+    let steps = end.checked_sub(start).and_then(|range| (range / step).checked_add(1));
     let count = steps.and_then(|steps| usize::try_from(steps).ok()).ok_or_else(too_many_samples)?;
     Ok(Grid { start, step, count })
 }

@@ -8,30 +8,40 @@ use crate::plan::Above;
 use farview_model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp};
 use hashbrown::HashMap;
 use std::cmp::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering as AtomicOrdering};
 
-/// Passes series through and refuses a label set that comes twice with samples at one step.
+/// Passes series through and refuses a label set that comes twice: with samples at one step, or after functions over ranges
+/// at all.
 pub(crate) struct Unique<'a> {
     op: Op<'a>,
     seen: HashMap<Labels, Bits>,
     hold: Option<Hold>,
-    /// All series have had one name: they still differ without it, whether or not it is gone.
-    one_name: bool,
+    /// Twice is too often even if no step is shared.
+    at_all: bool,
+    /// All series have had one name: they still differ without it, unless this is set because some lost metadata labels
+    /// too. Those come first: `__type__` stands before nearly all label names.
+    one_name: Option<Arc<AtomicBool>>,
 }
 
 impl<'a> Unique<'a> {
     pub(crate) fn new(op: Op<'a>) -> Self {
-        Self { op, seen: HashMap::new(), hold: None, one_name: false }
+        Self { op, seen: HashMap::new(), hold: None, at_all: false, one_name: None }
     }
 
-    pub(crate) fn of_one_name(op: Op<'a>) -> Self {
-        Self { one_name: true, ..Self::new(op) }
+    /// After functions over ranges. `one_name` is given if all series have had one name, and is set once one of them loses
+    /// metadata labels.
+    pub(crate) fn of_ranges(op: Op<'a>, one_name: Option<Arc<AtomicBool>>) -> Self {
+        Self { at_all: true, one_name, ..Self::new(op) }
     }
 }
 
 impl Operator for Unique<'_> {
     fn next(&mut self, run: &Run<'_>) -> Result<Option<Vec<Column>>, Error> {
         let Some(batch) = self.op.next(run)? else { return Ok(None) };
-        if run.options().delayed_name_removal || (self.one_name && !run.options().type_and_unit_labels) {
+        if run.options().delayed_name_removal
+            || self.one_name.as_ref().is_some_and(|lost| !lost.load(AtomicOrdering::Relaxed))
+        {
             return Ok(Some(batch));
         }
         let bytes = batch.iter().map(|column| (column.labels.size_bytes() + column.len() / 8 + 64) as u64).sum();
@@ -44,7 +54,7 @@ impl Operator for Unique<'_> {
                 None => {
                     self.seen.insert(column.labels.clone(), column.present.clone());
                 }
-                Some(present) if present.overlaps(&column.present) => return Err(same_labels()),
+                Some(present) if self.at_all || present.overlaps(&column.present) => return Err(same_labels()),
                 Some(present) => present.add(&column.present),
             }
         }

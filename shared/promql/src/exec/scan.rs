@@ -11,7 +11,7 @@ use crate::source::{SeriesStream, SourceSeries};
 use farview_model::{Labels, METRIC_NAME, MatchOp, Matcher, Samples, TimeRange};
 use rayon::prelude::*;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How the metric name goes away.
 #[derive(Clone, Copy, PartialEq)]
@@ -152,9 +152,9 @@ pub(super) fn instant<'a>(
     }
     let names = Names::of(run, matches!(what, Instant::Newest | Instant::Smoothed));
     let stream = run.source.select(&plan::select(&selector.matchers, range, 0, grid, above))?;
-    let leaf = Leaf { range, grid, kernel: Kernel::Instant(what, windows, span), names };
+    let leaf = Leaf { range, grid, kernel: Kernel::Instant(what, windows, span), names, lost_metadata: Arc::default() };
     let scan = Scan { stream, params: Params::none(), leaf, hold: None };
-    Ok(if names == Names::Keep { Box::new(scan) } else { unique(Box::new(scan), &selector.matchers) })
+    Ok(if names == Names::Keep { Box::new(scan) } else { unique(scan, &selector.matchers) })
 }
 
 /// Builds a function over a range selector.
@@ -170,9 +170,9 @@ pub(super) fn range<'a>(
     let range = extended_bounds(run, work.task.extension, windows);
     let select = plan::select(&matrix.selector.matchers, range, windows.range, windows.grid, above);
     let stream = run.source.select(&select)?;
-    let leaf = Leaf { range, grid: windows.grid, kernel: Kernel::Range(work), names };
+    let leaf = Leaf { range, grid: windows.grid, kernel: Kernel::Range(work), names, lost_metadata: Arc::default() };
     let scan = Scan { stream, params, leaf, hold: None };
-    Ok(if names == Names::Keep { Box::new(scan) } else { unique(Box::new(scan), &matrix.selector.matchers) })
+    Ok(if names == Names::Keep { Box::new(scan) } else { unique(scan, &matrix.selector.matchers) })
 }
 
 /// All of time that windows need: extended ones look beyond their ends.
@@ -188,13 +188,11 @@ pub(super) fn extended_bounds(run: &Run<'_>, extension: Extension, windows: Wind
 }
 
 /// Refuses series that have become equal by losing their names. Series of one name still differ without it, unless they
-/// lose metadata labels too; that is looked at for each series.
-fn unique<'a>(op: Op<'a>, matchers: &[Matcher]) -> Op<'a> {
+/// lose metadata labels too.
+fn unique<'a>(scan: Scan<'a>, matchers: &[Matcher]) -> Op<'a> {
     let one_name = matchers.iter().any(|matcher| matcher.name() == METRIC_NAME && matcher.op() == MatchOp::Equal);
-    if one_name && !matchers.iter().any(|matcher| super::is_metadata(matcher.name())) {
-        return Box::new(labels::Unique::of_one_name(op));
-    }
-    Box::new(labels::Unique::new(op))
+    let lost = one_name.then(|| Arc::clone(&scan.leaf.lost_metadata));
+    Box::new(labels::Unique::of_ranges(Box::new(scan), lost))
 }
 
 struct Scan<'a> {
@@ -211,6 +209,8 @@ struct Leaf {
     grid: Grid,
     kernel: Kernel,
     names: Names,
+    /// Set once a series lost metadata labels with its name.
+    lost_metadata: Arc<AtomicBool>,
 }
 
 /// Memory that a worker uses again for the next series.
@@ -280,6 +280,10 @@ impl Leaf {
         if column.present.is_empty() {
             return Ok(None);
         }
+        if self.names == Names::DropNow && ["__type__", "__unit__"].iter().any(|name| column.labels.get(name).is_some())
+        {
+            self.lost_metadata.store(true, Ordering::Relaxed);
+        }
         self.names.apply(&mut column);
         Ok(Some(column))
     }
@@ -314,7 +318,7 @@ pub(super) fn newest(samples: &Samples, windows: Windows, what: Instant, out: &m
         if stale {
             continue;
         }
-        seen += 1;
+        seen += if is_histogram { samples.histograms[histogram - 1].sample_count() as u64 } else { 1 };
         match what {
             Instant::Timestamp => out.set(k, newest as f64 / 1_000.0),
             Instant::StartTimestamp => {

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 /// Builds a function over the windows of a subquery, whose inner expression `op` evaluates on the grid `inner`.
 pub(super) fn range<'a>(op: Op<'a>, inner: Grid, work: RangeWork, params: Params<'a>, names: Names) -> Op<'a> {
     let scan = Subquery { op, params, leaf: Leaf { inner, work, names }, hold: None };
-    if names == Names::Keep { Box::new(scan) } else { Box::new(labels::Unique::new(Box::new(scan))) }
+    if names == Names::Keep { Box::new(scan) } else { Box::new(labels::Unique::of_ranges(Box::new(scan), None)) }
 }
 
 struct Subquery<'a> {
