@@ -19,6 +19,9 @@ mod response;
 mod status;
 mod stores;
 
+/// Points that a range query may have in each series, as in Prometheus.
+pub(crate) const MAX_POINTS: i64 = 11_000;
+
 /// What the handlers share.
 pub(crate) struct Api {
     pub(crate) engine: Arc<QueryEngine>,
@@ -50,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) tenant_header: String,
     /// `--query.default-tenant-id`
     pub(crate) default_tenant: String,
+    /// `--query.tenant-label-name`, if a tenant may see its own series only
+    pub(crate) enforced_label: Option<String>,
 }
 
 /// Returns the routes below `/api/v1`, each counted under its name.

@@ -119,6 +119,11 @@ impl farview_bootstrap::App for App {
 
     async fn build(config: Config, process: Process) -> anyhow::Result<Self> {
         let (query, limits) = (&config.query, &config.limits);
+        if config.web.tenant_certificate_field.is_some() {
+            anyhow::bail!(
+                "--query.tenant-certificate-field is not supported: name the tenant with --query.tenant-header"
+            );
+        }
         let lookup: Arc<dyn Lookup> = Arc::new(
             HickoryLookup::new(HickoryConfig {
                 name_servers: config.endpoint.dns_servers.clone(),
@@ -180,7 +185,8 @@ impl farview_bootstrap::App for App {
             .add_service(thanos::rules_server::RulesServer::new(services.clone()))
             .add_service(thanos::targets_server::TargetsServer::new(services.clone()))
             .add_service(thanos::metadata_server::MetadataServer::new(services.clone()))
-            .add_service(thanos::exemplars_server::ExemplarsServer::new(services));
+            .add_service(thanos::exemplars_server::ExemplarsServer::new(services.clone()))
+            .add_service(thanos::status_server::StatusServer::new(services));
         let service = config.as_ref();
         let grpc_server = grpc_server.bind(&service.grpc, &process).await?;
 
@@ -198,6 +204,7 @@ impl farview_bootstrap::App for App {
                 metadata_range: query.metadata_range.as_millis(),
                 tenant_header: config.web.tenant_header.clone(),
                 default_tenant: config.web.default_tenant.clone(),
+                enforced_label: config.web.enforce_tenancy.then(|| config.web.tenant_label.clone()),
             },
             effective: process.flags.clone(),
             started: SystemTime::now(),

@@ -253,9 +253,9 @@ pub(crate) struct WebFlags {
     /// Tenant of requests that name none.
     #[arg(long = "query.default-tenant-id", default_value = "default-tenant")]
     pub(crate) default_tenant: String,
-    /// Field of the client certificate that names the tenant.
+    /// Field of the client certificate that names the tenant. Refused: only the header is read.
     #[arg(long = "query.tenant-certificate-field")]
-    tenant_certificate_field: Option<String>,
+    pub(crate) tenant_certificate_field: Option<String>,
     /// Show a tenant only its own series.
     #[arg(long = "query.enforce-tenancy")]
     pub(crate) enforce_tenancy: bool,

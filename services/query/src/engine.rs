@@ -48,6 +48,7 @@ pub(crate) struct QueryEngine {
 /// Lets so many queries run and so many wait; the rest is refused at once.
 pub(crate) struct Gate {
     running: Semaphore,
+    max_running: usize,
     waiting: AtomicUsize,
     max_waiting: usize,
     max_wait: Duration,
@@ -65,7 +66,8 @@ pub(crate) struct Refused {
 
 impl Gate {
     pub(crate) fn new(running: usize, max_waiting: usize, max_wait: Duration) -> Self {
-        Self { running: Semaphore::new(running.max(1)), waiting: AtomicUsize::new(0), max_waiting, max_wait }
+        let max_running = running.max(1);
+        Self { running: Semaphore::new(max_running), max_running, waiting: AtomicUsize::new(0), max_waiting, max_wait }
     }
 
     async fn enter(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Refused> {
@@ -74,7 +76,7 @@ impl Gate {
         }
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
         let leave = Leave(&self.waiting);
-        let refused = || Refused { running: self.running.available_permits(), waiting };
+        let refused = || Refused { running: self.max_running - self.running.available_permits(), waiting };
         if waiting >= self.max_waiting {
             return Err(refused());
         }

@@ -6,7 +6,7 @@
 
 use crate::endpoints::{Endpoint, Endpoints, Matching, Wanted};
 use crate::run::QueryRun;
-use farview_model::{ErrorKind, Labels, Reservation};
+use farview_model::{BudgetExceeded, ErrorKind, Labels, Reservation};
 use farview_series::merge::without_labels;
 use farview_series::{ChunkData, ChunkSeries, Merge};
 use farview_storeapi::{
@@ -53,11 +53,31 @@ pub(crate) struct Fanout {
     pub(crate) max_series: u64,
 }
 
-/// What an endpoint's task sends to the merge.
+/// What an endpoint's task sends to the merge. Memory is reserved for series before they wait there.
 enum Message {
-    Series(Vec<ChunkSeries>),
+    Series(Vec<ChunkSeries>, Reservation),
     End,
-    Failed(StoreError),
+    Failed(Cut),
+}
+
+/// Why a stream ends early.
+enum Cut {
+    /// The endpoint failed: its part of the answer is missing.
+    Theirs(StoreError),
+    /// The query hit a limit of ours: there is no answer.
+    Ours(StoreError),
+}
+
+impl From<StoreError> for Cut {
+    fn from(error: StoreError) -> Self {
+        Self::Theirs(error)
+    }
+}
+
+impl From<BudgetExceeded> for Cut {
+    fn from(error: BudgetExceeded) -> Self {
+        Self::Ours(error.into())
+    }
 }
 
 impl Fanout {
@@ -93,7 +113,12 @@ impl Fanout {
 
     /// Starts to ask for series. What is missing is in the run's warnings when this returns; what fails later comes there, or
     /// through the stream if the run is strict.
-    pub(crate) fn select(self: &Arc<Self>, run: &Arc<QueryRun>, request: SelectRequest) -> Result<Batches, StoreError> {
+    pub(crate) fn select(
+        self: &Arc<Self>,
+        run: &Arc<QueryRun>,
+        mut request: SelectRequest,
+    ) -> Result<Batches, StoreError> {
+        request.matchers.extend(run.enforced.clone());
         let wanted = Wanted {
             range: request.range,
             matchers: &request.matchers,
@@ -116,7 +141,7 @@ impl Fanout {
                 sender,
             };
             tokio::spawn(asking.run());
-            inputs.push(Input { endpoint, receiver });
+            inputs.push(Input { endpoint, receiver, last: None, held: None });
         }
         let merging = Merging {
             run: Arc::clone(run),
@@ -149,20 +174,20 @@ impl Asking {
         let result = tokio::select! {
             biased;
             () = self.sender.closed() => return,
-            () = self.run.cancelled.cancelled() => Err(StoreError::new(ErrorKind::Cancelled, "the query was cancelled")),
+            () = self.run.cancelled.cancelled() => Err(cancelled().into()),
             result = self.ask() => result,
         };
         self.account.update(|account| account.duration = started.elapsed());
         let message = match result {
             Ok(()) => Message::End,
-            Err(error) => Message::Failed(error),
+            Err(cut) => Message::Failed(cut),
         };
         let _ = self.sender.send(message).await;
     }
 
-    async fn ask(&self) -> Result<(), StoreError> {
+    async fn ask(&self) -> Result<(), Cut> {
         let Some(live) = &self.endpoint.live else {
-            return Err(StoreError::new(ErrorKind::Unavailable, self.endpoint.problem()));
+            return Err(StoreError::new(ErrorKind::Unavailable, self.endpoint.problem()).into());
         };
         let info = &live.identity;
         let store = info.store.as_ref();
@@ -186,33 +211,36 @@ impl Asking {
         let mut limit = first;
         let mut what = "the first frame";
         let mut stripped = Vec::new();
+        let mut stripped_held = self.run.budget.reserve(0)?;
         loop {
             let frame = tokio::time::timeout(limit, frames.next()).await.map_err(|_| late(what, limit))?;
             let Some(frame) = frame else { break };
             let frame = frame?;
             (limit, what) = (deadlines.gap, "the next frame");
-            self.note(&frame);
+            self.note(&frame)?;
             match frame.frame {
                 Frame::Series(series) => {
                     self.check_labels(&series)?;
+                    let held = self.run.budget.reserve(series.iter().map(size).sum())?;
                     if strip_here {
+                        stripped_held.absorb(held);
                         stripped.extend(series);
-                    } else if self.sender.send(Message::Series(series)).await.is_err() {
+                    } else if self.sender.send(Message::Series(series, held)).await.is_err() {
                         return Ok(());
                     }
                 }
-                Frame::Warning(text) => self.run.failed_below(&self.endpoint.address, &text),
+                Frame::Warning(text) => self.run.failed_below(&self.endpoint.address, &text)?,
                 Frame::Hints(_) => {}
             }
         }
         if strip_here {
             let series = without_labels(stripped, &self.request.without_replica_labels);
-            let _ = self.sender.send(Message::Series(series)).await;
+            let _ = self.sender.send(Message::Series(series, stripped_held)).await;
         }
         Ok(())
     }
 
-    fn note(&self, frame: &DecodedFrame) {
+    fn note(&self, frame: &DecodedFrame) -> Result<(), StoreError> {
         self.account.update(|account| {
             account.bytes += frame.bytes as u64;
             account.responses += 1;
@@ -226,8 +254,9 @@ impl Asking {
         for encoding in &frame.unknown_encodings {
             let text =
                 format!("chunks with encoding {encoding} cannot be read by this version; their samples are missing");
-            self.run.failed_below(&self.endpoint.address, &text);
+            self.run.failed_below(&self.endpoint.address, &text)?;
         }
+        Ok(())
     }
 
     /// A sidecar that sends series of labels it did not announce is not the one that was asked. What a query or a store
@@ -267,6 +296,28 @@ fn samples(chunk: &farview_series::AggrChunk) -> u64 {
 struct Input {
     endpoint: Endpoint,
     receiver: mpsc::Receiver<Message>,
+    /// The last labels of the batch that is being merged: its last series may go on in the next batch.
+    last: Option<Labels>,
+    /// Memory of the batch, and of the batches before in which its first series began.
+    held: Option<Reservation>,
+}
+
+impl Input {
+    /// Keeps the memory of a new batch reserved for as long as the merge may hold some of it.
+    fn hold(&mut self, series: &[ChunkSeries], held: Reservation) {
+        let goes_on = series.first().is_some_and(|first| self.last.as_ref() == Some(&first.labels));
+        match &mut self.held {
+            Some(before) if goes_on => before.absorb(held),
+            before => *before = Some(held),
+        }
+        if let Some(last) = series.last() {
+            self.last = Some(last.labels.clone());
+        }
+    }
+}
+
+fn cancelled() -> StoreError {
+    StoreError::new(ErrorKind::Cancelled, "the query was cancelled")
 }
 
 struct Merging {
@@ -311,13 +362,15 @@ impl Merging {
             message = self.inputs[input].receiver.recv() => message,
         };
         match message {
-            Some(Message::Series(series)) => {
+            Some(Message::Series(series, held)) => {
+                self.inputs[input].hold(&series, held);
                 if let Err(error) = self.merge.feed(input, series) {
                     self.failed(input, StoreError::new(ErrorKind::Corrupt, error.to_string()))?;
                 }
             }
             Some(Message::End) => self.merge.finish(input),
-            Some(Message::Failed(error)) => self.failed(input, error)?,
+            Some(Message::Failed(Cut::Ours(error))) => return Err(error),
+            Some(Message::Failed(Cut::Theirs(error))) => self.failed(input, error)?,
             None => self.failed(input, StoreError::new(ErrorKind::Internal, "its task ended without a word"))?,
         }
         Ok(())
@@ -329,7 +382,7 @@ impl Merging {
         self.inputs[input].receiver.close();
         let endpoint = &self.inputs[input].endpoint;
         if self.run.cancelled.is_cancelled() || error.kind == ErrorKind::Cancelled {
-            return Err(StoreError::new(ErrorKind::Cancelled, "the query was cancelled"));
+            return Err(cancelled());
         }
         // A limit that the query hit must not be taken for a store that is down.
         if self.run.partial_response == PartialResponse::Abort || error.kind == ErrorKind::Invalid {
@@ -380,8 +433,9 @@ impl Fanout {
     pub(crate) async fn labels(
         &self,
         run: &Arc<QueryRun>,
-        request: farview_storeapi::LabelsRequest,
+        mut request: farview_storeapi::LabelsRequest,
     ) -> Result<Vec<String>, StoreError> {
+        request.matchers.extend(run.enforced.clone());
         let wanted = Wanted {
             range: request.range,
             matchers: &request.matchers,
@@ -419,7 +473,7 @@ impl Fanout {
                 Ok(answer) => {
                     held.grow(answer.values.iter().map(|value| value.len() as u64 + 48).sum())?;
                     all.extend(answer.values);
-                    answer.warnings.iter().for_each(|text| run.failed_below(&endpoint.address, text));
+                    answer.warnings.iter().try_for_each(|text| run.failed_below(&endpoint.address, text))?;
                 }
                 Err(error) if run.partial_response == PartialResponse::Abort => {
                     return Err(error.within(format_args!("endpoint {}", endpoint.address)));

@@ -7,10 +7,10 @@ use crate::run::QueryRun;
 use farview_channels::Channel;
 use farview_model::{ErrorKind, Matcher, TimeRange};
 use farview_proto::thanos::{self, Label, LabelSet};
+use farview_storeapi::request::{matchers_to_proto, strategy};
 use farview_storeapi::{PartialResponse, StoreError};
 use futures::future::join_all;
 use prost_types::Timestamp;
-use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tonic::Status;
@@ -60,7 +60,7 @@ impl Federate {
                 let Some(call) = call else {
                     return Err(StoreError::new(ErrorKind::Unavailable, endpoint.problem()));
                 };
-                let limit = run.remaining();
+                let limit = self.fanout.deadlines.first_frame.min(run.remaining());
                 match tokio::time::timeout(limit, call).await {
                     Ok(answer) => answer.map_err(StoreError::from),
                     Err(_) => Err(StoreError::new(ErrorKind::Timeout, format!("no answer within {limit:?}"))),
@@ -85,9 +85,10 @@ impl Federate {
     pub(crate) async fn rules(
         &self,
         run: &Arc<QueryRun>,
-        request: thanos::RulesRequest,
+        mut request: thanos::RulesRequest,
     ) -> Result<Vec<thanos::RuleGroup>, StoreError> {
         use thanos::rules_response::Result as Part;
+        request.partial_response_strategy = strategy(run.partial_response);
         let answers = self.ask(run, Api::Rules, &[], |channel| {
             let request = request.clone();
             async move {
@@ -99,7 +100,7 @@ impl Federate {
         let mut groups: BTreeMap<(String, String), thanos::RuleGroup> = BTreeMap::new();
         for (address, part) in answers.await? {
             match part {
-                Part::Warning(text) => run.failed_below(&address, &text),
+                Part::Warning(text) => run.failed_below(&address, &text)?,
                 Part::Group(mut group) => {
                     group.rules.iter_mut().for_each(|rule| strip_rule(rule, &run.replica_labels));
                     match groups.get_mut(&(group.file.clone(), group.name.clone())) {
@@ -123,7 +124,7 @@ impl Federate {
     /// Returns active and dropped targets, replicas made one.
     pub(crate) async fn targets(&self, run: &Arc<QueryRun>, state: i32) -> Result<thanos::TargetDiscovery, StoreError> {
         use thanos::targets_response::Result as Part;
-        let request = thanos::TargetsRequest { state, partial_response_strategy: 0 };
+        let request = thanos::TargetsRequest { state, partial_response_strategy: strategy(run.partial_response) };
         let answers = self.ask(run, Api::Targets, &[], |channel| async move {
             let mut client =
                 thanos::targets_client::TargetsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
@@ -132,7 +133,7 @@ impl Federate {
         let mut all = thanos::TargetDiscovery::default();
         for (address, part) in answers.await? {
             match part {
-                Part::Warning(text) => run.failed_below(&address, &text),
+                Part::Warning(text) => run.failed_below(&address, &text)?,
                 Part::Targets(targets) => {
                     all.active_targets.extend(targets.active_targets);
                     all.dropped_targets.extend(targets.dropped_targets);
@@ -166,7 +167,11 @@ impl Federate {
         limit: i32,
     ) -> Result<BTreeMap<String, Vec<thanos::Meta>>, StoreError> {
         use thanos::metric_metadata_response::Result as Part;
-        let request = thanos::MetricMetadataRequest { metric: metric.to_owned(), limit, partial_response_strategy: 0 };
+        let request = thanos::MetricMetadataRequest {
+            metric: metric.to_owned(),
+            limit,
+            partial_response_strategy: strategy(run.partial_response),
+        };
         let answers = self.ask(run, Api::Metadata, &[], |channel| {
             let request = request.clone();
             async move {
@@ -178,7 +183,7 @@ impl Federate {
         let mut all: BTreeMap<String, Vec<thanos::Meta>> = BTreeMap::new();
         for (address, part) in answers.await? {
             match part {
-                Part::Warning(text) => run.failed_below(&address, &text),
+                Part::Warning(text) => run.failed_below(&address, &text)?,
                 Part::Metadata(metadata) => {
                     for (name, entry) in metadata.metadata {
                         let known = all.entry(name).or_default();
@@ -206,7 +211,7 @@ impl Federate {
             query: query.to_owned(),
             start: range.mint,
             end: range.maxt,
-            partial_response_strategy: 0,
+            partial_response_strategy: strategy(run.partial_response),
         };
         let answers = self.ask(run, Api::Exemplars, &[], |channel| {
             let request = request.clone();
@@ -219,7 +224,7 @@ impl Federate {
         let mut series: BTreeMap<Vec<(String, String)>, thanos::ExemplarData> = BTreeMap::new();
         for (address, part) in answers.await? {
             match part {
-                Part::Warning(text) => run.failed_below(&address, &text),
+                Part::Warning(text) => run.failed_below(&address, &text)?,
                 Part::Data(mut data) => {
                     strip(&mut data.series_labels, &run.replica_labels);
                     let key = pairs(&data.series_labels);
@@ -242,10 +247,19 @@ impl Federate {
             .collect())
     }
 
-    /// Returns the statistics of all heads, added up, as `/status/tsdb` has them.
-    pub(crate) async fn statistics(&self, run: &Arc<QueryRun>, limit: usize) -> Result<Json, StoreError> {
+    /// Returns the statistics of all heads, added up; of each table the `limit` greatest.
+    pub(crate) async fn statistics(
+        &self,
+        run: &Arc<QueryRun>,
+        limit: usize,
+    ) -> Result<thanos::TsdbStatisticsEntry, StoreError> {
         use thanos::tsdb_statistics_response::Result as Part;
-        let request = thanos::TsdbStatisticsRequest { limit: limit as i32, ..Default::default() };
+        let request = thanos::TsdbStatisticsRequest {
+            limit: i32::try_from(limit).unwrap_or(i32::MAX),
+            partial_response_strategy: strategy(run.partial_response),
+            matchers: matchers_to_proto(run.enforced.as_slice()),
+            ..Default::default()
+        };
         let answers = self.ask(run, Api::Status, &[], |channel| {
             let request = request.clone();
             async move {
@@ -259,16 +273,16 @@ impl Federate {
         for (address, part) in answers.await? {
             let statistics = match part {
                 Part::Warning(text) => {
-                    run.failed_below(&address, &text);
+                    run.failed_below(&address, &text)?;
                     continue;
                 }
                 Part::Statistics(statistics) => statistics,
             };
             for entry in statistics.statistics.into_values() {
                 if let Some(one) = entry.head_statistics {
-                    head.num_series += one.num_series;
-                    head.num_label_pairs += one.num_label_pairs;
-                    head.chunk_count += one.chunk_count;
+                    head.num_series = head.num_series.saturating_add(one.num_series);
+                    head.num_label_pairs = head.num_label_pairs.saturating_add(one.num_label_pairs);
+                    head.chunk_count = head.chunk_count.saturating_add(one.chunk_count);
                     head.min_time = head.min_time.min(one.min_time);
                     head.max_time = head.max_time.max(one.max_time);
                 }
@@ -279,30 +293,30 @@ impl Federate {
                     entry.series_count_by_label_value_pair,
                 ];
                 for (table, list) in tables.iter_mut().zip(lists) {
-                    list.into_iter().for_each(|count| *table.entry(count.name).or_default() += count.value);
+                    for count in list {
+                        let sum = table.entry(count.name).or_default();
+                        *sum = sum.saturating_add(count.value);
+                    }
                 }
             }
         }
-        let top = |table: &BTreeMap<String, u64>| {
-            let mut counts: Vec<(&String, &u64)> = table.iter().collect();
-            counts.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
-            counts.truncate(limit);
-            Json::Array(counts.into_iter().map(|(name, value)| json!({ "name": name, "value": value })).collect())
-        };
-        Ok(json!({
-            "headStats": {
-                "numSeries": head.num_series,
-                "numLabelPairs": head.num_label_pairs,
-                "chunkCount": head.chunk_count,
-                "minTime": head.min_time,
-                "maxTime": head.max_time,
-            },
-            "seriesCountByMetricName": top(&tables[0]),
-            "labelValueCountByLabelName": top(&tables[1]),
-            "memoryInBytesByLabelName": top(&tables[2]),
-            "seriesCountByLabelValuePair": top(&tables[3]),
-        }))
+        let [metrics, values, memory, pairs] = tables.map(|table| greatest(table, limit));
+        Ok(thanos::TsdbStatisticsEntry {
+            head_statistics: Some(head),
+            series_count_by_metric_name: metrics,
+            label_value_count_by_label_name: values,
+            memory_in_bytes_by_label_name: memory,
+            series_count_by_label_value_pair: pairs,
+        })
     }
+}
+
+fn greatest(table: BTreeMap<String, u64>, limit: usize) -> Vec<thanos::Statistic> {
+    let mut all: Vec<thanos::Statistic> =
+        table.into_iter().map(|(name, value)| thanos::Statistic { name, value }).collect();
+    all.sort_by_key(|statistic| std::cmp::Reverse(statistic.value));
+    all.truncate(limit);
+    all
 }
 
 fn strip(labels: &mut Option<LabelSet>, replica_labels: &[String]) {

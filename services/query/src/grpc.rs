@@ -1,18 +1,17 @@
 //! What the query service serves over gRPC: StoreAPI over everything it sees, Info, the Query API and the federated APIs, so
 //! that a query over queries gives the view over clusters.
 
+mod query_api;
+
 use crate::endpoints::Endpoints;
-use crate::engine::{Query, QueryEngine, QueryError, When};
+use crate::engine::QueryEngine;
 use crate::federate::Federate;
 use crate::run::QueryRun;
 use async_trait::async_trait;
 use farview_model::{Labels, TimeRange, Warnings};
-use farview_promql::annotations::Severity;
-use farview_promql::engine::{Answer, Series, Value};
-use farview_proto::prometheus_copy::{Sample, TimeSeries};
+use farview_proto::thanos;
 use farview_proto::thanos::info::{InfoRequest, InfoResponse, info_server::Info};
-use farview_proto::thanos::{self, Label};
-use farview_storeapi::request::{matchers_from_proto, partial_response};
+use farview_storeapi::request::partial_response;
 use farview_storeapi::{
     EndpointInfo, Frame, LabelsAnswer, LabelsRequest, PartialResponse, SelectRequest, SelectStream, Store, StoreError,
     StoreInfo, TsdbInfo,
@@ -47,7 +46,7 @@ pub(crate) struct RequestLimits {
 
 impl Grpc {
     fn run(&self, partial: PartialResponse, tenant: String) -> Arc<QueryRun> {
-        QueryRun::new(partial, Vec::new(), Vec::new(), tenant, self.timeout, self.engine.budget())
+        QueryRun::new(partial, Vec::new(), Vec::new(), tenant, None, self.timeout, self.engine.budget())
     }
 }
 
@@ -220,155 +219,9 @@ impl Info for Services {
     }
 }
 
-// === Query API ===
+// === federated APIs ===
 
 type Frames<T> = BoxStream<'static, Result<T, Status>>;
-
-fn status(error: QueryError) -> Status {
-    match error {
-        QueryError::Refused(refused) => Status::resource_exhausted(refused.to_string()),
-        QueryError::Engine(error) => StoreError::new(error.kind(), error.to_string()).into(),
-    }
-}
-
-struct Asked {
-    text: String,
-    when: When,
-    timeout_seconds: i64,
-    max_resolution_seconds: i64,
-    lookback_seconds: i64,
-    replica_labels: Vec<String>,
-    dedup: bool,
-    partial: bool,
-    store_matchers: Vec<thanos::StoreMatchers>,
-}
-
-impl Services {
-    async fn evaluate(&self, asked: Asked, tenant: String) -> Result<(Answer, Vec<String>), Status> {
-        let replica_labels = match (asked.dedup, asked.replica_labels.is_empty()) {
-            (false, _) => Vec::new(),
-            (true, true) => self.0.replica_labels.clone(),
-            (true, false) => asked.replica_labels,
-        };
-        let partial = if asked.partial { PartialResponse::Warn } else { PartialResponse::Abort };
-        let store_matchers = asked
-            .store_matchers
-            .iter()
-            .map(|set| matchers_from_proto(&set.label_matchers))
-            .collect::<Result<_, _>>()?;
-        let timeout = match asked.timeout_seconds {
-            seconds if seconds > 0 => Duration::from_secs(seconds as u64).min(self.0.timeout),
-            _ => self.0.timeout,
-        };
-        let run = QueryRun::new(partial, replica_labels, store_matchers, tenant, timeout, self.0.engine.budget());
-        let query = Query {
-            text: asked.text.clone(),
-            when: asked.when,
-            max_resolution: asked.max_resolution_seconds.saturating_mul(1_000),
-            lookback_delta: (asked.lookback_seconds > 0).then_some(asked.lookback_seconds * 1_000),
-        };
-        let answer = self.0.engine.evaluate(&run, query).await.map_err(status)?;
-        let (mut warnings, infos) = run.texts();
-        warnings.extend(infos);
-        warnings.extend(answer.annotations.shown(Severity::Warning, &asked.text));
-        warnings.extend(answer.annotations.shown(Severity::Info, &asked.text));
-        Ok((answer, warnings))
-    }
-}
-
-fn time_series(value: Value) -> Vec<TimeSeries> {
-    let one = |series: Series| TimeSeries {
-        labels: series
-            .labels
-            .iter()
-            .map(|(name, value)| Label { name: name.to_owned(), value: value.to_owned() })
-            .collect(),
-        samples: series
-            .timestamps
-            .iter()
-            .zip(&series.values)
-            .map(|(timestamp, value)| Sample { value: *value, timestamp: *timestamp })
-            .collect(),
-        exemplars: Vec::new(),
-        histograms: Vec::new(),
-    };
-    match value {
-        Value::Vector(all) | Value::Matrix(all) => all.into_iter().map(one).collect(),
-        Value::Scalar(timestamp, value) => {
-            vec![TimeSeries { samples: vec![Sample { value, timestamp }], ..TimeSeries::default() }]
-        }
-        Value::String(..) => Vec::new(),
-    }
-}
-
-#[async_trait]
-impl thanos::query_server::Query for Services {
-    type QueryStream = Frames<thanos::QueryResponse>;
-    type QueryRangeStream = Frames<thanos::QueryRangeResponse>;
-
-    async fn query(&self, request: Request<thanos::QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
-        use thanos::query_response::Result as Part;
-        let tenant = farview_storeapi::server::tenant(request.metadata());
-        let request = request.into_inner();
-        let asked = Asked {
-            when: When::Instant(request.time_seconds.saturating_mul(1_000)),
-            text: request.query,
-            timeout_seconds: request.timeout_seconds,
-            max_resolution_seconds: request.max_resolution_seconds,
-            lookback_seconds: request.lookback_delta_seconds,
-            replica_labels: request.replica_labels,
-            dedup: request.enable_dedup,
-            partial: request.enable_partial_response,
-            store_matchers: request.store_matchers,
-        };
-        let (answer, warnings) = self.evaluate(asked, tenant).await?;
-        let stats = thanos::QueryStatistics {
-            samples_total: answer.stats.total_samples as i64,
-            peak_samples: answer.stats.peak_samples as i64,
-        };
-        let parts = warnings.into_iter().map(Part::Warnings);
-        let parts =
-            parts.chain(time_series(answer.value).into_iter().map(Part::Timeseries)).chain([Part::Stats(stats)]);
-        let responses: Vec<_> = parts.map(|part| Ok(thanos::QueryResponse { result: Some(part) })).collect();
-        Ok(Response::new(stream::iter(responses).boxed()))
-    }
-
-    async fn query_range(
-        &self,
-        request: Request<thanos::QueryRangeRequest>,
-    ) -> Result<Response<Self::QueryRangeStream>, Status> {
-        use thanos::query_range_response::Result as Part;
-        let tenant = farview_storeapi::server::tenant(request.metadata());
-        let request = request.into_inner();
-        let asked = Asked {
-            when: When::Range {
-                start: request.start_time_seconds.saturating_mul(1_000),
-                end: request.end_time_seconds.saturating_mul(1_000),
-                step: request.interval_seconds.saturating_mul(1_000),
-            },
-            text: request.query,
-            timeout_seconds: request.timeout_seconds,
-            max_resolution_seconds: request.max_resolution_seconds,
-            lookback_seconds: request.lookback_delta_seconds,
-            replica_labels: request.replica_labels,
-            dedup: request.enable_dedup,
-            partial: request.enable_partial_response,
-            store_matchers: request.store_matchers,
-        };
-        let (answer, warnings) = self.evaluate(asked, tenant).await?;
-        let stats = thanos::QueryStatistics {
-            samples_total: answer.stats.total_samples as i64,
-            peak_samples: answer.stats.peak_samples as i64,
-        };
-        let parts = warnings.into_iter().map(Part::Warnings);
-        let parts =
-            parts.chain(time_series(answer.value).into_iter().map(Part::Timeseries)).chain([Part::Stats(stats)]);
-        let responses: Vec<_> = parts.map(|part| Ok(thanos::QueryRangeResponse { result: Some(part) })).collect();
-        Ok(Response::new(stream::iter(responses).boxed()))
-    }
-}
-
-// === federated APIs ===
 
 /// The items of an answer and then what it lacks.
 fn with_warnings<T: Send + 'static>(
@@ -445,5 +298,24 @@ impl thanos::exemplars_server::Exemplars for Services {
         let response = |part| thanos::ExemplarsResponse { result: Some(part) };
         let items = all.into_iter().map(|data| response(Part::Data(data))).collect();
         Ok(with_warnings(items, &run, |text| response(Part::Warning(text))))
+    }
+}
+
+#[async_trait]
+impl thanos::status_server::Status for Services {
+    type TSDBStatisticsStream = Frames<thanos::TsdbStatisticsResponse>;
+
+    async fn tsdb_statistics(
+        &self,
+        request: Request<thanos::TsdbStatisticsRequest>,
+    ) -> Result<Response<Self::TSDBStatisticsStream>, Status> {
+        use thanos::tsdb_statistics_response::Result as Part;
+        let request = request.into_inner();
+        let run = self.0.run(partial_response(request.partial_response_strategy, false), String::new());
+        let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(10);
+        let entry = self.0.federate.statistics(&run, limit).await?;
+        let all = thanos::TsdbStatistics { statistics: [(String::new(), entry)].into() };
+        let response = |part| thanos::TsdbStatisticsResponse { result: Some(part) };
+        Ok(with_warnings(vec![response(Part::Statistics(all))], &run, |text| response(Part::Warning(text))))
     }
 }

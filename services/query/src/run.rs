@@ -21,6 +21,8 @@ pub(crate) struct QueryRun {
     pub(crate) replica_labels: Vec<String>,
     /// Who asks.
     pub(crate) tenant: String,
+    /// What every selector must match beside its own matchers: the tenant may see no other series.
+    pub(crate) enforced: Option<Matcher>,
     /// Fires when nobody waits for the answer any more.
     pub(crate) cancelled: CancellationToken,
     /// When the answer must be there.
@@ -94,6 +96,7 @@ impl QueryRun {
         replica_labels: Vec<String>,
         store_matchers: Vec<Vec<Matcher>>,
         tenant: String,
+        enforced: Option<Matcher>,
         timeout: Duration,
         budget: Arc<Budget>,
     ) -> Arc<Self> {
@@ -102,6 +105,7 @@ impl QueryRun {
             store_matchers,
             replica_labels,
             tenant,
+            enforced,
             cancelled: CancellationToken::new(),
             deadline: Instant::now() + timeout,
             budget,
@@ -164,8 +168,15 @@ impl QueryRun {
     }
 
     /// Passes on what an endpoint says that its own answer lacks.
-    pub(crate) fn failed_below(&self, address: &str, text: &str) {
+    ///
+    /// # Errors
+    /// The same, if a partial answer will not do: a server that knows no strict mode warns where it should fail.
+    pub(crate) fn failed_below(&self, address: &str, text: &str) -> Result<(), StoreError> {
+        if self.partial_response == PartialResponse::Abort {
+            return Err(StoreError::new(ErrorKind::Unavailable, format!("endpoint {address}: {text}")));
+        }
         self.warn(format!("{address}: {text}"));
+        Ok(())
     }
 
     /// Returns the warnings and infos so far.

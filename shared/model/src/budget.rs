@@ -121,6 +121,12 @@ impl Reservation {
     pub fn grow(&mut self, bytes: u64) -> Result<(), BudgetExceeded> {
         self.resize(self.bytes.saturating_add(bytes))
     }
+
+    /// Takes over the bytes of another reservation of the same budget.
+    pub fn absorb(&mut self, mut other: Self) {
+        debug_assert!(Arc::ptr_eq(&self.budget, &other.budget), "both reserve in the same budget");
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
 }
 
 impl Drop for Reservation {
@@ -144,5 +150,16 @@ mod tests {
         assert_eq!((process.used(), query.used(), other.used()), (50, 50, 0));
         drop(held);
         assert_eq!((process.used(), query.used(), query.peak()), (0, 0, 50));
+    }
+
+    #[test]
+    fn what_is_taken_over_is_given_back_once() {
+        let process = Budget::root("process", 100);
+        let query = process.child("query", 60);
+        let mut held = query.reserve(20).unwrap();
+        held.absorb(query.reserve(30).unwrap());
+        assert_eq!((held.bytes(), query.used(), process.used()), (50, 50, 50));
+        drop(held);
+        assert_eq!((query.used(), process.used()), (0, 0));
     }
 }

@@ -120,9 +120,22 @@ pub fn parse(text: &str, options: &Options) -> Result<Expr, ParseError> {
 /// # Errors
 /// As [`parse`].
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
+    selector(text, false)
+}
+
+/// As [`parse_selector`], for choosing among few things: every matcher may match the empty string, as in `storeMatch[]`.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_matchers(text: &str) -> Result<Vec<Matcher>, ParseError> {
+    selector(text, true)
+}
+
+fn selector(text: &str, may_be_empty: bool) -> Result<Vec<Matcher>, ParseError> {
     let run = || {
         let options = Options::default();
         let mut parser = Parser::new(text, &options)?;
+        parser.empty_selectors = may_be_empty;
         let selector = match parser.peek().kind {
             Kind::Word | Kind::LeftBrace => parser.vector_selector()?.expr,
             _ => return Err(parser.unexpected("", "series selector")),

@@ -271,7 +271,8 @@ fn count(value: i64, field: &str) -> Result<usize, StoreError> {
         .map_err(|_| StoreError::new(ErrorKind::Invalid, format!("{field} must not be negative, got {value}")))
 }
 
-fn strategy(partial_response: PartialResponse) -> i32 {
+/// Returns the protobuf form of a partial response strategy.
+pub fn strategy(partial_response: PartialResponse) -> i32 {
     match partial_response {
         PartialResponse::Warn => thanos::PartialResponseStrategy::Warn.into(),
         PartialResponse::Abort => thanos::PartialResponseStrategy::Abort.into(),

@@ -122,7 +122,9 @@ impl Params {
         };
         let partial = self.switch("partial_response", settings.partial_response)?;
         let partial = if partial { PartialResponse::Warn } else { PartialResponse::Abort };
-        let store_matchers = self.selectors("storeMatch[]")?;
+        let store_matcher =
+            |text| parse::parse_matchers(text).map_err(|error| ApiError::parameter("storeMatch[]", error));
+        let store_matchers = self.all("storeMatch[]").map(store_matcher).collect::<Result<Vec<_>, _>>()?;
         if let Some(other) = store_matchers.iter().flatten().find(|matcher| matcher.name() != "__address__") {
             let text = format!("storeMatch[] selects by __address__ only, not by {:?}", other.name());
             return Err(ApiError::parameter("storeMatch[]", text));
@@ -134,7 +136,9 @@ impl Params {
         if tenant.contains(['/', '\\']) || tenant == "." || tenant == ".." {
             return Err(ApiError::new(ErrorKind::Invalid, format!("the tenant {tenant:?} is no single path element")));
         }
-        Ok(QueryRun::new(partial, replica_labels, store_matchers, tenant, timeout.min(settings.timeout), budget))
+        let enforced = settings.enforced_label.as_deref().map(|label| Matcher::equal(label, &tenant));
+        let timeout = timeout.min(settings.timeout);
+        Ok(QueryRun::new(partial, replica_labels, store_matchers, tenant, enforced, timeout, budget))
     }
 }
 

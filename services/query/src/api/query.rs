@@ -3,7 +3,7 @@
 use super::error::ApiError;
 use super::params::{Params, time};
 use super::response::{self, Notes};
-use super::{Api, Settings};
+use super::{Api, MAX_POINTS, Settings};
 use crate::engine::{Query, When};
 use axum::extract::State;
 use axum::response::Response;
@@ -12,9 +12,6 @@ use farview_promql::engine::{Answer, Stats, Value};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
-
-/// Points that a range query may have in each series, as in Prometheus.
-const MAX_POINTS: i64 = 11_000;
 
 fn now() -> i64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)

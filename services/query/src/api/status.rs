@@ -6,6 +6,7 @@ use super::params::Params;
 use super::response::{self, Notes};
 use axum::extract::State;
 use axum::response::Response;
+use farview_proto::thanos::Statistic;
 use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
 
@@ -53,5 +54,22 @@ pub(super) async fn tsdb(State(api): State<Arc<Api>>, params: Params) -> Result<
     };
     let run = params.run(&api.settings, api.engine.budget())?;
     let statistics = api.federate.statistics(&run, limit).await?;
-    Ok(response::json(&statistics, &Notes::of(&run)))
+    let head = statistics.head_statistics.unwrap_or_default();
+    let table = |all: &[Statistic]| {
+        Json::Array(all.iter().map(|one| json!({ "name": one.name, "value": one.value })).collect())
+    };
+    let data = json!({
+        "headStats": {
+            "numSeries": head.num_series,
+            "numLabelPairs": head.num_label_pairs,
+            "chunkCount": head.chunk_count,
+            "minTime": head.min_time,
+            "maxTime": head.max_time,
+        },
+        "seriesCountByMetricName": table(&statistics.series_count_by_metric_name),
+        "labelValueCountByLabelName": table(&statistics.label_value_count_by_label_name),
+        "memoryInBytesByLabelName": table(&statistics.memory_in_bytes_by_label_name),
+        "seriesCountByLabelValuePair": table(&statistics.series_count_by_label_value_pair),
+    });
+    Ok(response::json(&data, &Notes::of(&run)))
 }
