@@ -22,6 +22,11 @@ impl<'a> BitReader<'a> {
         self.at / 8
     }
 
+    /// Returns how many bits are left.
+    pub(crate) fn left(&self) -> usize {
+        (self.bytes.len() * 8).saturating_sub(self.at)
+    }
+
     /// Returns the next 56 bits or more at the top of a word; zeros beyond the end.
     #[inline(always)]
     pub(crate) fn peek(&self) -> u64 {

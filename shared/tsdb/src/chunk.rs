@@ -1,8 +1,10 @@
 //! Chunks: up to some hundred samples of one series, compressed.
 
+use crate::histogram::{self, EncodeError, FloatCounts, IntegerCounts};
 use crate::xor;
 use bytes::Bytes;
-use farview_model::{ErrorKind, Samples, TimeRange};
+use farview_model::{ErrorKind, FloatHistogram, Samples, TimeRange};
+use std::sync::Arc;
 
 /// The encoding of a chunk, by Prometheus' numbers (`tsdb/chunkenc/chunk.go`). StoreAPI's numbers are one lower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -122,6 +124,8 @@ impl Chunk {
                 }
                 result
             }
+            Encoding::Histogram => histogram::decode::<IntegerCounts>(&self.data, range, out),
+            Encoding::FloatHistogram => histogram::decode::<FloatCounts>(&self.data, range, out),
             encoding => Err(ChunkError::Unsupported(encoding)),
         }
     }
@@ -130,5 +134,29 @@ impl Chunk {
     /// [`MAX_SAMPLES`] in one.
     pub fn encode_xor(timestamps: &[i64], values: &[f64]) -> Self {
         Self { encoding: Encoding::Xor, data: xor::encode(timestamps, values).into() }
+    }
+
+    /// Encodes histograms in rising time as chunks of integer counts, of at most [`MAX_SAMPLES`] each, cut where one chunk
+    /// cannot hold them.
+    ///
+    /// # Errors
+    /// [`EncodeError`] if a count is no whole number, or buckets and spans do not agree.
+    pub fn encode_histograms(timestamps: &[i64], histograms: &[Arc<FloatHistogram>]) -> Result<Vec<Self>, EncodeError> {
+        Ok(Self::all(Encoding::Histogram, histogram::encode_integer(timestamps, histograms)?))
+    }
+
+    /// Encodes histograms in rising time as chunks of float counts; cut as [`Chunk::encode_histograms`] does.
+    ///
+    /// # Errors
+    /// [`EncodeError`] if buckets and spans do not agree.
+    pub fn encode_float_histograms(
+        timestamps: &[i64],
+        histograms: &[Arc<FloatHistogram>],
+    ) -> Result<Vec<Self>, EncodeError> {
+        Ok(Self::all(Encoding::FloatHistogram, histogram::encode_float(timestamps, histograms)?))
+    }
+
+    fn all(encoding: Encoding, data: Vec<Vec<u8>>) -> Vec<Self> {
+        data.into_iter().map(|data| Self { encoding, data: data.into() }).collect()
     }
 }
