@@ -1,8 +1,8 @@
 //! Writing histogram chunks.
 //!
-//! A new chunk begins where Prometheus begins one: after [`MAX_SAMPLES`], at a reset of the counter, between gauges and
-//! counters, after a stale marker. It also begins where the layout changes, for which Prometheus would rather write the
-//! chunk before anew with the buckets of both.
+//! A new chunk begins where Prometheus begins one: at a reset of the counter, between gauges and counters, after a stale
+//! marker. It also begins after [`MAX_SAMPLES`], where Prometheus goes by bytes, and where the layout changes, for which
+//! Prometheus would rather write the chunk before anew with the buckets of both.
 
 use super::layout::{Layout, bucket_count};
 use super::{GAUGE, HEADER_LEN, NOT_RESET, RESET};
