@@ -18,6 +18,7 @@ demo *args: tools
 
 # Every test, with all that it needs
 test: tools lint
+    cargo build -p farview
     cargo test --workspace --no-fail-fast
 
 # Formatting, lints, arrows between crates

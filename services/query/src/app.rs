@@ -210,6 +210,7 @@ impl farview_bootstrap::App for App {
             started: SystemTime::now(),
         });
         let mut routes = Router::new()
+            .merge(crate::ui::router())
             .nest("/api/v1", api::router(api, &process.http_metrics))
             .layer(CompressionLayer::new().gzip(true));
         if !config.web.disable_cors {
