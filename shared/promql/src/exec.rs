@@ -209,13 +209,15 @@ fn finish_names(columns: Vec<Column>) -> Result<Vec<Column>, Error> {
     let columns = columns.into_iter().map(|mut column| {
         if column.drop_name {
             column.labels = without_name(&column.labels);
+            column.drop_name = false;
         }
         column
     });
     join_equal(columns.collect())
 }
 
-/// Joins series of equal labels; two samples at one step are an error.
+/// Joins series of equal labels; two samples at one step are an error. A series whose name is to go is another than one
+/// whose name stays.
 pub(crate) fn join_equal(columns: Vec<Column>) -> Result<Vec<Column>, Error> {
     if columns.is_sorted_by(|a, b| a.labels < b.labels) {
         return Ok(columns);
@@ -223,7 +225,7 @@ pub(crate) fn join_equal(columns: Vec<Column>) -> Result<Vec<Column>, Error> {
     let mut index = HashMap::with_capacity(columns.len());
     let mut joined: Vec<Column> = Vec::with_capacity(columns.len());
     for column in columns {
-        match index.entry(column.labels.clone()) {
+        match index.entry((column.labels.clone(), column.drop_name)) {
             Entry::Vacant(entry) => {
                 entry.insert(joined.len());
                 joined.push(column);
@@ -296,7 +298,7 @@ fn build_node<'a>(run: &Run<'_>, expr: &'a Expr, grid: Grid, above: &Above) -> R
         Node::Vector(selector) => scan::instant(run, selector, expr.span, grid, above, Instant::Newest),
         Node::Unary(unary) => {
             let op = build(run, &unary.expr, grid, above)?;
-            Ok(if unary.op == UnaryOp::Plus { op } else { labels::negate(op) })
+            Ok(if unary.op == UnaryOp::Plus { op } else { labels::negate(op, plan::is_nameless(&unary.expr)) })
         }
         Node::Binary(binary) => binary::build(run, expr.span, binary, grid),
         Node::Aggregate(aggregate) => aggregate::build(run, expr, aggregate, grid),

@@ -53,7 +53,7 @@ pub(crate) fn millis(run: &Run<'_>, duration: &Duration, positive: bool) -> Resu
         Duration::Expr(expr) => expr,
     };
     let (step, range) = run.step_and_range();
-    let at = |message: &str| Error::Execution(format!("{}:{}: {message}", expr.span.start, expr.span.end));
+    let at = |message: &str| Error::Invalid(format!("{}:{}: {message}", expr.span.start, expr.span.end));
     let millis = durations::fold(expr, step, range).map_err(|error| at(&error.message))?;
     if positive && millis <= 0 {
         return Err(at("duration must be greater than 0"));
@@ -97,13 +97,15 @@ pub(crate) fn subquery_grid(run: &Run<'_>, subquery: &Subquery, grid: Grid) -> R
     let step = subquery.step.as_ref().map_or(Ok(default), |step| millis(run, step, true))?;
     let windows = Windows { grid, at: fixed_time(run, subquery.at), offset, range };
     let bounds = windows.bounds();
-    // The first multiple of the step that lies after the window's open start.
-    let first = (bounds.mint - 1).div_euclid(step) * step + step;
-    let count = if bounds.maxt < first { 0 } else { (bounds.maxt - first) / step + 1 };
-    if count > run.options().max_samples as i64 {
-        return Err(too_many_samples());
+    // The first multiple of the step that lies after the window's open start. Counted in 128 bits: times may lie at the ends
+    // of what a time can be.
+    let (wide, from, to) = (i128::from(step), i128::from(bounds.mint) - 1, i128::from(bounds.maxt));
+    let first = from.div_euclid(wide) * wide + wide;
+    let count = if to < first { 0 } else { (to - first) / wide + 1 };
+    match (i64::try_from(first), usize::try_from(count)) {
+        (Ok(start), Ok(count)) if count <= run.options().max_samples => Ok((windows, Grid { start, step, count })),
+        _ => Err(too_many_samples()),
     }
-    Ok((windows, Grid { start: first, step, count: count as usize }))
 }
 
 /// Makes what a selector asks the source for.
@@ -120,6 +122,46 @@ pub(crate) fn select(matchers: &[Matcher], range: TimeRange, window: i64, grid: 
         limit: 0,
     }
 }
+
+/// Tells whether the series of a vector have neither a name nor metadata labels, whatever the data are: dropping these then
+/// changes nothing, and series that differ go on to differ.
+pub(crate) fn is_nameless(expr: &Expr) -> bool {
+    match &expr.node {
+        Node::Paren(inner) => is_nameless(inner),
+        Node::Unary(unary) => unary.op == UnaryOp::Minus || is_nameless(&unary.expr),
+        Node::Aggregate(aggregate) => {
+            let folds = !matches!(
+                aggregate.op,
+                AggregateOp::TopK
+                    | AggregateOp::BottomK
+                    | AggregateOp::LimitK
+                    | AggregateOp::LimitRatio
+                    | AggregateOp::CountValues
+            );
+            folds && !aggregate.without && !aggregate.grouping.iter().any(|label| crate::exec::is_metadata(label))
+        }
+        Node::Call(call) => !NAME_KEEPING.contains(&call.func.name) && !call.func.name.starts_with("histogram_"),
+        Node::Binary(binary) => {
+            !binary.op.is_comparison()
+                && !binary.op.is_set()
+                && !matches!(binary.op, BinaryOp::TrimLower | BinaryOp::TrimUpper)
+        }
+        _ => false,
+    }
+}
+
+/// Functions that keep names, or can make them anew.
+const NAME_KEEPING: [&str; 9] = [
+    "first_over_time",
+    "info",
+    "label_join",
+    "label_replace",
+    "last_over_time",
+    "sort",
+    "sort_by_label",
+    "sort_by_label_desc",
+    "sort_desc",
+];
 
 /// Functions whose value depends on the step even if their arguments do not.
 const STEP_DEPENDENT: [&str; 14] = [

@@ -337,3 +337,37 @@ fn a_source_is_never_asked_for_time_that_does_not_exist() {
     }
     assert!(TimeRange::ALL.contains(0));
 }
+
+#[test]
+fn the_highest_tree_that_is_read_is_evaluated() {
+    let storage = storage(&[("__name__=m", &[1.0])]);
+    let limits = parse::Limits::default();
+    let chain = vec!["m"; limits.height - 10].join(" + ");
+    assert_eq!(instant(&storage, &chain, 0).unwrap()[0].values, [(limits.height - 10) as f64]);
+    let deep = format!("{}m{}", "abs(".repeat(limits.depth - 8), ")".repeat(limits.depth - 8));
+    assert_eq!(instant(&storage, &deep, 0).unwrap()[0].values, [1.0]);
+}
+
+#[test]
+fn durations_that_are_none_are_the_fault_of_the_query() {
+    let storage = storage(&[("__name__=m", &[1.0])]);
+    for query in ["rate(m[5m - 5m])", "m offset (1 / 0)", "sum_over_time(m[5m:step()])"] {
+        assert_eq!(instant(&storage, query, 0).unwrap_err().kind(), ErrorKind::Invalid, "{query}");
+    }
+}
+
+#[test]
+fn a_series_in_parts_is_whole_again_below_a_subquery() {
+    let gap = f64::NAN;
+    let (first, second) = ([1.0, 2.0, gap, gap, gap], [gap, gap, gap, 4.0, 3.0]);
+    let storage =
+        storage(&[("__name__=m,x=1", &[1.0; 5]), ("__name__=n,x=1,y=1", &first), ("__name__=n,x=1,y=2", &second)]);
+    for delayed_name_removal in [false, true] {
+        let options = EngineOptions { delayed_name_removal, lookback_delta: MINUTE, ..EngineOptions::default() };
+        let engine = Engine::new(options).unwrap();
+        let query = "count_over_time((m * on (x) n)[5m:1m])";
+        let answer = engine.instant(&QueryContext::default(), &storage, query, 4 * MINUTE).unwrap();
+        let Value::Vector(series) = answer.value else { panic!("no vector") };
+        assert_eq!(values(&series), [("{x=\"1\"}".to_owned(), vec![4.0])]);
+    }
+}

@@ -4,7 +4,6 @@
     clippy::print_stdout,
     reason = "a test that cannot read its scripts fails; one without says so"
 )]
-
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test says what it lacks and fails loudly")]
 
 use farview_promql::ast::{Duration, DurationExpr, DurationNode, Expr, Node, Span};

@@ -5,7 +5,7 @@ use super::scan::Names;
 use super::{Bits, Column, Grid, Op, Operator, Point, build as build_vector, labels};
 use crate::ast::*;
 use crate::engine::{Error, Run};
-use crate::plan::Above;
+use crate::plan::{self, Above};
 use farview_model::{Labels, METRIC_NAME};
 use point::Operand;
 
@@ -25,6 +25,7 @@ pub(super) fn build<'a>(run: &Run<'_>, span: Span, binary: &'a Binary, grid: Gri
         let names = Names::of(run, keeps_name(binary));
         let inner = WithNumber { op, numbers, scalar_left, binary, span, names };
         return Ok(match names {
+            _ if plan::is_nameless(vector) => Box::new(inner),
             Names::Keep => Box::new(inner),
             _ => Box::new(labels::Unique::new(Box::new(inner))),
         });

@@ -5,7 +5,7 @@ use super::scan::Names;
 use super::{Column, Grid, Op, Ready, build as build_vector, labels};
 use crate::ast::*;
 use crate::engine::{Error, Run};
-use crate::plan::Above;
+use crate::plan::{self, Above};
 use farview_model::Labels;
 use std::sync::Arc;
 
@@ -17,8 +17,9 @@ pub(super) fn build<'a>(run: &Run<'_>, call: &'a Call, grid: Grid) -> Result<Op<
     }
     let op = build_vector(run, &call.args[0], grid, &Above::named(name))?;
     let params = Params::build(run, call.args[1..].iter(), grid)?;
+    let nameless = plan::is_nameless(&call.args[0]);
     if name == "timestamp" {
-        return Ok(mapped(run, op, params, move |column, _| {
+        return Ok(mapped(run, op, params, nameless, move |column, _| {
             for k in 0..column.len() {
                 column.values[k] = grid.at(k) as f64 / 1_000.0;
             }
@@ -26,36 +27,39 @@ pub(super) fn build<'a>(run: &Run<'_>, call: &'a Call, grid: Grid) -> Result<Op<
         }));
     }
     if let Some(function) = unary(name) {
-        return Ok(mapped(run, op, params, move |column, _| {
+        return Ok(mapped(run, op, params, nameless, move |column, _| {
             column.drop_histograms();
             column.values.iter_mut().for_each(|value| *value = function(*value));
         }));
     }
     Ok(match name {
-        "round" => mapped(run, op, params, |column, params| {
+        "round" => mapped(run, op, params, nameless, |column, params| {
             each_float(column, |k, value| {
                 // The inverse is taken first, as Prometheus does: it rounds differently.
                 let inverse = 1.0 / params.first().map_or(1.0, |to| to[k]);
                 (value * inverse + 0.5).floor() / inverse
             });
         }),
-        "clamp" => mapped(run, op, params, |column, params| {
+        "clamp" => mapped(run, op, params, nameless, |column, params| {
             each_float(column, |k, value| go_max(params[0][k], go_min(params[1][k], value)));
             (0..column.len()).filter(|k| params[1][*k] < params[0][*k]).for_each(|k| column.remove(k));
         }),
         "clamp_min" | "clamp_max" => {
             let clamp = if name == "clamp_min" { go_max } else { go_min };
-            mapped(run, op, params, move |column, params| each_float(column, |k, value| clamp(params[0][k], value)))
+            mapped(run, op, params, nameless, move |column, params| {
+                each_float(column, |k, value| clamp(params[0][k], value))
+            })
         }
         _ => return Err(Error::Execution(format!("function {name} is not implemented"))),
     })
 }
 
-/// Applies `each` to every column, then takes the name away.
+/// Applies `each` to every column, then takes the name away; from `nameless` series nothing is taken.
 fn mapped<'a>(
     run: &Run<'_>,
     op: Op<'a>,
     params: Params<'a>,
+    nameless: bool,
     mut each: impl FnMut(&mut Column, &[Arc<[f64]>]) + 'a,
 ) -> Op<'a> {
     let names = Names::of(run, false);
@@ -64,7 +68,8 @@ fn mapped<'a>(
         names.apply(&mut column);
         column
     };
-    Box::new(labels::Unique::new(Box::new(WithScalars { op, params, each })))
+    let op = Box::new(WithScalars { op, params, each });
+    if nameless { op } else { Box::new(labels::Unique::new(op)) }
 }
 
 fn each_float(column: &mut Column, function: impl Fn(usize, f64) -> f64) {
@@ -145,5 +150,7 @@ fn build_calendar<'a>(run: &Run<'_>, call: &'a Call, grid: Grid, part: Part) -> 
         return Ok(Box::new(Ready(Some(vec![Column::full(Labels::empty(), values)]))));
     }
     let op = build_vector(run, &call.args[0], grid, &Above::named(call.func.name))?;
-    Ok(mapped(run, op, Params::none(), move |column, _| each_float(column, |_, value| of(value))))
+    Ok(mapped(run, op, Params::none(), plan::is_nameless(&call.args[0]), move |column, _| {
+        each_float(column, |_, value| of(value))
+    }))
 }

@@ -88,19 +88,29 @@ pub(super) fn joined(op: Op<'_>) -> Op<'_> {
     barrier(op, |_, columns| join_equal(columns))
 }
 
-/// `-expr`: series that become equal without their names are joined.
-pub(super) fn negate(op: Op<'_>) -> Op<'_> {
-    barrier(op, |run, mut columns| {
+/// `-expr`: series that become equal without their names are joined; `nameless` ones cannot.
+pub(super) fn negate(op: Op<'_>, nameless: bool) -> Op<'_> {
+    let negated = Box::new(Negate { op });
+    if nameless { negated } else { joined(negated) }
+}
+
+struct Negate<'a> {
+    op: Op<'a>,
+}
+
+impl Operator for Negate<'_> {
+    fn next(&mut self, run: &Run<'_>) -> Result<Option<Vec<Column>>, Error> {
+        let Some(mut batch) = self.op.next(run)? else { return Ok(None) };
         let names = Names::of(run, false);
-        for column in &mut columns {
+        for column in &mut batch {
             column.values.iter_mut().for_each(|value| *value = -*value);
             for histogram in column.histograms.iter_mut().flatten().flatten() {
-                std::sync::Arc::make_mut(histogram).multiply_by(-1.0);
+                Arc::make_mut(histogram).multiply_by(-1.0);
             }
             names.apply(column);
         }
-        if names == Names::DropLater { Ok(columns) } else { join_equal(columns) }
-    })
+        Ok(Some(batch))
+    }
 }
 
 /// `absent` and `absent_over_time`: 1 at steps where no series has a sample, with the labels that the selector fixes.

@@ -125,8 +125,8 @@ fn reach(
     k: usize,
 ) -> (Range<usize>, Range<usize>) {
     let end = windows.end(k);
-    let from = end - windows.range - lookback;
-    let to = if extension == Extension::Smoothed { end + lookback } else { end };
+    let from = end.saturating_sub(windows.range).saturating_sub(lookback);
+    let to = if extension == Extension::Smoothed { end.saturating_add(lookback) } else { end };
     let within = |times: &[i64]| {
         let start = times.partition_point(|t| *t <= from);
         start..times.partition_point(|t| *t <= to).max(start)
@@ -144,7 +144,7 @@ fn one(task: &Task, times: &[i64], values: &[f64], end: i64, met: &mut Met) -> O
 /// First and last sample that count: the newest at or before the start, and the last in the window or, smoothed, the first
 /// at or after its end. `None` if nothing lies in the window.
 fn ends(task: &Task, times: &[i64], end: i64) -> Option<(usize, usize)> {
-    let start = end - task.windows.range;
+    let start = end.saturating_sub(task.windows.range);
     let mut last = times.len().checked_sub(1)?;
     let first = times[..last].partition_point(|t| *t <= start).saturating_sub(1);
     if task.extension == Extension::Smoothed {
@@ -192,7 +192,7 @@ fn histogram_hints(task: &Task, times: &[i64], values: &[Arc<FloatHistogram>], e
 /// `rate`, `increase` and `delta`: right end less left end, plus what the resets between them took away.
 fn difference<T: Quantity>(task: &Task, times: &[i64], values: &[T], end: i64, met: &mut Met) -> Option<T> {
     let (first, last) = ends(task, times, end)?;
-    let start = end - task.windows.range;
+    let start = end.saturating_sub(task.windows.range);
     let counter = task.function.is_counter();
     let smoothed = task.extension == Extension::Smoothed;
     let left_between = smoothed && times[first] < start && first < last;
@@ -294,7 +294,7 @@ pub(crate) fn points(windows: Windows, extension: Extension, lookback: i64, samp
     let (floats, _) = reach(windows, extension, lookback, samples, 0);
     let (times, values) = (&samples.timestamps[floats.clone()], &samples.values[floats]);
     let end = windows.end(0);
-    let start = end - windows.range;
+    let start = end.saturating_sub(windows.range);
     let Some((first, last)) = ends(&task, times, end) else { return Default::default() };
     let smoothed = extension == Extension::Smoothed;
     let mut met = Met::default();
