@@ -73,6 +73,7 @@ impl Heartbeat {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(wait) => {}
+                () = self.state.doubted() => configured = None,
             }
         }
     }

@@ -281,17 +281,37 @@ pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
 }
 
 fn times(range: TimeRange) -> Vec<(&'static str, String)> {
-    // Prometheus refuses times beyond its own sentinels.
-    const FAR: i64 = 9_000_000_000_000;
-    let seconds = |millis: i64| {
-        let millis = millis.clamp(-FAR, FAR);
-        format!("{}.{:03}", millis.div_euclid(1_000), millis.rem_euclid(1_000))
-    };
     vec![("start", seconds(range.mint)), ("end", seconds(range.maxt))]
+}
+
+/// Returns a time in ms as Prometheus takes it, in seconds.
+pub(crate) fn seconds(millis: i64) -> String {
+    // Prometheus refuses times beyond its own sentinels. Up to here a float has room for every millisecond.
+    const FAR: i64 = 9_000_000_000_000;
+    format!("{:.3}", millis.clamp(-FAR, FAR) as f64 / 1_000.0)
 }
 
 /// Returns the matchers as a selector in braces.
 pub(crate) fn selector(matchers: &[Matcher]) -> String {
     let each: Vec<String> = matchers.iter().map(Matcher::to_string).collect();
     format!("{{{}}}", each.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_in_seconds_on_either_side_of_the_epoch() {
+        for (millis, text) in [
+            (0, "0.000"),
+            (1_700_000_000_123, "1700000000.123"),
+            (-1, "-0.001"),
+            (-1_500, "-1.500"),
+            (i64::MAX, "9000000000.000"),
+            (i64::MIN, "-9000000000.000"),
+        ] {
+            assert_eq!(seconds(millis), text);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The other gRPC APIs: what Prometheus' own HTTP API says about rules, targets, metadata, exemplars and its head, with the
 //! external labels added.
 
-use crate::prometheus::Prometheus;
+use crate::prometheus::{Prometheus, seconds};
 use crate::state::State;
 use crate::store::with_external;
 use farview_model::{ErrorKind, Labels};
@@ -374,7 +374,6 @@ impl thanos::exemplars_server::Exemplars for Proxy {
     ) -> Result<Response<Self::ExemplarsStream>, Status> {
         let request = request.into_inner();
         let external = self.external()?;
-        let seconds = |millis: i64| format!("{}.{:03}", millis.div_euclid(1_000), millis.rem_euclid(1_000));
         let params = [("query", request.query), ("start", seconds(request.start)), ("end", seconds(request.end))];
         let (all, _): (Vec<ExemplarSeries>, _) = self.get("/api/v1/query_exemplars", &params).await?;
         let responses = all.into_iter().map(|series| {

@@ -40,6 +40,10 @@ pub(crate) struct Relabel {
     /// Series that wait, in runs of equal leading labels; each run's leading labels go on from those of the run below it.
     stack: Vec<Run>,
     held: Reservation,
+    /// Whether Prometheus has added the external labels already, as it does in remote read.
+    is_merged: bool,
+    /// Names of external labels that series have of their own.
+    own: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -54,6 +58,11 @@ pub(crate) enum RelabelError {
     /// More had to wait than the budget allows.
     #[error("restoring the order of the series: {0}")]
     Budget(#[from] BudgetExceeded),
+    /// Prometheus added other external labels than those that are known.
+    #[error(
+        "Prometheus has other external labels than {0}, or its series have got one of these names as a label: ask again"
+    )]
+    Changed(Labels),
     /// A label appeared in Prometheus between the look at its labels and the answer.
     #[error("Prometheus has the new label {0:?}, which the external or replica labels name: ask again")]
     NewLabel(String),
@@ -94,11 +103,31 @@ impl Relabel {
             bound,
             stack: Vec::new(),
             held: budget.reserve(0)?,
+            is_merged: false,
+            own: external.iter().map(|(name, _)| name).filter(|name| has_label(name)).map(str::to_owned).collect(),
         })
+    }
+
+    /// Insists on every series having the external labels already: with them Prometheus itself says, series by series,
+    /// under which labels it stores, and no sample goes by an old name after they have changed.
+    pub(crate) fn expect_merged(mut self) -> Self {
+        self.is_merged = true;
+        self
+    }
+
+    fn check_merged(&self, labels: &Labels) -> Result<(), RelabelError> {
+        let fits = |(name, value): (&str, &str)| match labels.get(name) {
+            Some(own) => own == value || self.own.iter().any(|label| label == name),
+            None => false,
+        };
+        if self.merged.iter().all(fits) { Ok(()) } else { Err(RelabelError::Changed(self.merged.clone())) }
     }
 
     /// Takes a series as Prometheus sent it and appends to `out` those that are certain to come next.
     pub(crate) fn push(&mut self, series: ChunkSeries, out: &mut Vec<ChunkSeries>) -> Result<(), RelabelError> {
+        if self.is_merged {
+            self.check_merged(&series.labels)?;
+        }
         let drops = |name: &str| self.dropped.iter().any(|label| label == name);
         let labels = without_pairs(&series.labels, &self.merged);
         let series = ChunkSeries { labels, chunks: series.chunks };
@@ -260,6 +289,25 @@ mod tests {
         fn what_only_adds_labels_holds_next_to_nothing(sets in arb_sets(), external in arb_labels("[g-k]")) {
             let (_, peak) = run(&sets, &external, &[]);
             prop_assert!(peak < 2_500, "{peak} bytes held for {} series", sets.len());
+        }
+    }
+
+    #[test]
+    fn other_external_labels_than_the_known_ones_are_an_error() {
+        let known = Labels::from_pairs([("cluster", "a"), ("replica", "0")]);
+        let push = |merged: &Labels, has: &[&str]| {
+            let relabel =
+                Relabel::new(&known, &["replica".to_owned()], |name| has.contains(&name), &Budget::root("test", 0));
+            relabel.unwrap().expect_merged().push(series(merged, 0), &mut Vec::new())
+        };
+        push(&Labels::from_pairs([("cluster", "a"), ("replica", "0"), ("x", "1")]), &[]).unwrap();
+        push(&Labels::from_pairs([("cluster", "own"), ("replica", "0")]), &["cluster"]).unwrap();
+        for changed in [
+            Labels::from_pairs([("cluster", "b"), ("replica", "0")]),
+            Labels::from_pairs([("cluster", "a"), ("replica", "1")]),
+            Labels::from_pairs([("cluster", "a")]),
+        ] {
+            assert!(matches!(push(&changed, &[]), Err(RelabelError::Changed(_))), "{changed}");
         }
     }
 

@@ -26,12 +26,23 @@ pub(crate) struct Snapshot {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     snapshot: ArcSwap<Snapshot>,
+    stale: tokio::sync::Notify,
 }
 
 impl State {
     /// Returns what is known now.
     pub(crate) fn get(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// Says that an answer of Prometheus contradicts what is known: it is to be asked anew, now.
+    pub(crate) fn doubt(&self) {
+        self.stale.notify_one();
+    }
+
+    /// Waits for a doubt.
+    pub(crate) async fn doubted(&self) {
+        self.stale.notified().await;
     }
 
     /// Changes what is known.

@@ -45,9 +45,16 @@ pub(crate) struct PrometheusStore {
 
 /// A request after the external labels have had their say.
 struct Narrowed {
-    /// What Prometheus is asked; never empty.
+    /// What Prometheus is asked beside; empty if external labels were all that was to be matched.
     matchers: Vec<Matcher>,
     range: TimeRange,
+}
+
+impl Narrowed {
+    /// Returns the matchers for the label APIs, which take none, or at least one that an absent label fails.
+    fn selective(&self) -> Vec<Matcher> {
+        if self.matchers.is_empty() { Vec::new() } else { with_a_name(&self.matchers) }
+    }
 }
 
 impl PrometheusStore {
@@ -128,6 +135,10 @@ impl Store for PrometheusStore {
             &self.budget.child("--store.limits.request-bytes", self.limits.request_bytes),
         )?;
         let source = self.read(&request, &narrowed).await?;
+        let relabel = match &source.stream {
+            ReadStream::Chunks(_) => relabel.expect_merged(),
+            ReadStream::Samples(_) => relabel,
+        };
         let (frames, receiver) = mpsc::channel(FRAMES_AHEAD);
         let relay = Relay {
             source,
@@ -151,7 +162,8 @@ impl Store for PrometheusStore {
         let Some(narrowed) = self.narrow(&snapshot, &request.matchers, request.range) else {
             return Ok(LabelsAnswer::default());
         };
-        let asked = self.prometheus.label_names(&narrowed.matchers, narrowed.range, self.limits.timeout);
+        let matchers = narrowed.selective();
+        let asked = self.prometheus.label_names(&matchers, narrowed.range, self.limits.timeout);
         let (mut names, warnings) = asked.await?;
         if !names.is_empty() {
             names.extend(snapshot.external.iter().map(|(name, _)| name.to_owned()));
@@ -180,7 +192,8 @@ impl Store for PrometheusStore {
             }
             return Ok(answer(vec![value.to_owned()], Vec::new(), request.limit));
         }
-        let asked = self.prometheus.label_values(&request.label, &narrowed.matchers, narrowed.range, timeout);
+        let matchers = narrowed.selective();
+        let asked = self.prometheus.label_values(&request.label, &matchers, narrowed.range, timeout);
         let (values, warnings) = asked.await?;
         Ok(answer(values, warnings, request.limit))
     }
@@ -230,7 +243,7 @@ impl From<RelabelError> for Stop {
     fn from(error: RelabelError) -> Self {
         let kind = match &error {
             RelabelError::Budget(_) => ErrorKind::LimitExceeded,
-            RelabelError::NewLabel(_) => ErrorKind::Unavailable,
+            RelabelError::NewLabel(_) | RelabelError::Changed(_) => ErrorKind::Unavailable,
         };
         Self::Failed(StoreError::new(kind, error.to_string()))
     }
@@ -258,6 +271,9 @@ impl Relay {
                         self.state.update(|snapshot| {
                             snapshot.label_names.insert(name.clone());
                         });
+                    }
+                    if let RelabelError::Changed(_) = &error {
+                        self.state.doubt();
                     }
                     return Err(error.into());
                 }

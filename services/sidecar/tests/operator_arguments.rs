@@ -15,7 +15,11 @@ const ALWAYS: [&str; 4] = [
 fn what_the_operator_renders_parses() {
     let sets: [&[&str]; 10] = [
         &[],
-        &["--prometheus.url=https://localhost:9090/prefix", "--grpc-address=127.0.0.1:10901", "--http-address=127.0.0.1:10902"],
+        &[
+            "--prometheus.url=https://localhost:9090/prefix",
+            "--grpc-address=127.0.0.1:10901",
+            "--http-address=127.0.0.1:10902",
+        ],
         &[
             "--grpc-server-tls-cert=/etc/tls/tls.crt",
             "--grpc-server-tls-key=/etc/tls/tls.key",
@@ -30,7 +34,11 @@ fn what_the_operator_renders_parses() {
         &["--tracing.config=type: OTLP\nconfig: {}\n"],
         &["--tracing.config-file=/etc/thanos/tracing.yaml", "--log.level=debug", "--log.format=json"],
         &["--min-time=-3d", "--prometheus.ready_timeout=20m"],
-        &["--prometheus.get_config_timeout=5s", "--prometheus.get_config_interval=1m", "--min-time=2024-01-01T00:00:00Z"],
+        &[
+            "--prometheus.get_config_timeout=5s",
+            "--prometheus.get_config_interval=1m",
+            "--min-time=2024-01-01T00:00:00Z",
+        ],
     ];
     for set in sets {
         // A later --prometheus.url replaces the one in front, as kubelet would pass it only once.

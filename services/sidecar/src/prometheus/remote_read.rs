@@ -73,6 +73,12 @@ impl Prometheus {
         }
         let content_type =
             response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if !has_an_end(&response) {
+            // A connection that is cut could not be told from an answer that is complete.
+            let text =
+                format!("the answer of remote read at {url} has neither a length nor chunks: is a proxy in between?");
+            return Err(error(ErrorKind::Unavailable, text));
+        }
         if content_type.starts_with("application/x-streamed-protobuf") {
             let buffer = BytesMut::with_capacity(1 << 16);
             return Ok(ReadStream::Chunks(Box::new(ChunkStream {
@@ -93,6 +99,16 @@ impl Prometheus {
             format!("remote read at {url} answered with content of type {content_type:?}"),
         ))
     }
+}
+
+/// Tells whether the end of an answer can be told from a cut.
+fn has_an_end(response: &reqwest::Response) -> bool {
+    let headers = response.headers();
+    let chunked = || {
+        let encodings = headers.get_all("transfer-encoding").iter().filter_map(|value| value.to_str().ok());
+        encodings.flat_map(|value| value.split(',')).any(|coding| coding.trim().eq_ignore_ascii_case("chunked"))
+    };
+    response.version() >= reqwest::Version::HTTP_2 || headers.contains_key("content-length") || chunked()
 }
 
 fn to_proto(request: &ReadRequest<'_>) -> pb::ReadRequest {
@@ -158,7 +174,7 @@ impl ChunkStream {
 
     async fn next(&mut self) -> Result<Option<Vec<ChunkSeries>>, StoreError> {
         loop {
-            if let Some(frame) = self.frame()? {
+            if let Some(frame) = take_frame(&mut self.buffer).map_err(|what| self.malformed(&what))? {
                 let series = self.read_frame(frame)?;
                 if !series.is_empty() {
                     return Ok(Some(series));
@@ -179,39 +195,6 @@ impl ChunkStream {
                 None => self.ended = true,
             }
         }
-    }
-
-    /// Takes a whole frame off the buffer: length as LEB128, CRC-32C big-endian, content.
-    fn frame(&mut self) -> Result<Option<Bytes>, StoreError> {
-        let mut len = 0u64;
-        let mut head = 0;
-        loop {
-            let Some(byte) = self.buffer.get(head) else { return Ok(None) };
-            if head == 9 {
-                return Err(self.malformed("the length of a frame does not end"));
-            }
-            len |= u64::from(byte & 0x7f) << (7 * head);
-            head += 1;
-            if byte < &0x80 {
-                break;
-            }
-        }
-        if len > MAX_FRAME_BYTES {
-            return Err(self.malformed(&format!("a frame of {len} bytes is larger than {MAX_FRAME_BYTES}")));
-        }
-        let len = len as usize;
-        if self.buffer.len() < head + 4 + len {
-            self.buffer.reserve(head + 4 + len - self.buffer.len());
-            return Ok(None);
-        }
-        self.buffer.advance(head);
-        let expected = self.buffer.get_u32();
-        let content = self.buffer.split_to(len).freeze();
-        let actual = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &content) as u32;
-        if actual != expected {
-            return Err(self.malformed(&format!("the checksum of a frame is {actual:08x}, not {expected:08x}")));
-        }
-        Ok(Some(content))
     }
 
     /// Reads the series of a frame. The last one is held back: its chunks may go on in the next frame.
@@ -241,6 +224,39 @@ impl ChunkStream {
         }
         Ok(complete)
     }
+}
+
+/// Takes a whole frame off the buffer: length as LEB128, CRC-32C big-endian, content. `None` if more bytes are needed; else
+/// what is wrong.
+fn take_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, String> {
+    let mut len = 0u64;
+    let mut head = 0;
+    loop {
+        let Some(byte) = buffer.get(head) else { return Ok(None) };
+        if head == 9 {
+            return Err("the length of a frame does not end".to_owned());
+        }
+        len |= u64::from(byte & 0x7f) << (7 * head);
+        head += 1;
+        if byte < &0x80 {
+            break;
+        }
+    }
+    if len > MAX_FRAME_BYTES {
+        return Err(format!("a frame of {len} bytes is larger than {MAX_FRAME_BYTES}"));
+    }
+    let len = len as usize;
+    if buffer.len() < head + 4 + len {
+        return Ok(None);
+    }
+    buffer.advance(head);
+    let expected = buffer.get_u32();
+    let content = buffer.split_to(len).freeze();
+    let actual = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &content) as u32;
+    if actual != expected {
+        return Err(format!("the checksum of a frame is {actual:08x}, not {expected:08x}"));
+    }
+    Ok(Some(content))
 }
 
 /// Reads an answer of samples and packs them into chunks.
@@ -273,4 +289,65 @@ fn read_samples(body: &[u8], url: &Url) -> Result<Vec<ChunkSeries>, StoreError> 
     }
     all.sort_by(|a, b| a.labels.cmp(&b.labels));
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BufMut;
+    use proptest::prelude::*;
+
+    fn framed(content: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        prost::encoding::encode_varint(content.len() as u64, &mut out);
+        out.put_u32(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, content) as u32);
+        out.extend_from_slice(content);
+        out
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_is_refused_before_anything_is_allocated() {
+        let mut huge = BytesMut::from(&[0xff, 0xff, 0xff, 0xff, 0x7f][..]);
+        assert!(take_frame(&mut huge).unwrap_err().contains("larger than"));
+        assert!(huge.capacity() < 1_000);
+        let mut endless = BytesMut::from(&[0xff; 20][..]);
+        assert!(take_frame(&mut endless).unwrap_err().contains("does not end"));
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_out_as_they_went_in_however_they_are_cut(
+            contents in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..6),
+            step in 1usize..50,
+        ) {
+            let stream: Vec<u8> = contents.iter().flat_map(|content| framed(content)).collect();
+            let (mut buffer, mut got) = (BytesMut::new(), Vec::new());
+            for part in stream.chunks(step) {
+                buffer.extend_from_slice(part);
+                while let Some(frame) = take_frame(&mut buffer).unwrap() {
+                    got.push(frame.to_vec());
+                }
+            }
+            prop_assert!(buffer.is_empty());
+            prop_assert_eq!(got, contents);
+        }
+
+        #[test]
+        fn a_flipped_bit_of_the_content_is_an_error(content in proptest::collection::vec(any::<u8>(), 1..300), at in any::<proptest::sample::Index>(), bit in 0u8..8) {
+            let mut bytes = framed(&content);
+            let head = bytes.len() - content.len();
+            let at = head + at.index(content.len());
+            bytes[at] ^= 1u8 << bit;
+            prop_assert!(take_frame(&mut BytesMut::from(&bytes[..])).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut buffer = BytesMut::from(&bytes[..]);
+            while let Ok(Some(frame)) = take_frame(&mut buffer) {
+                let _ = pb::ChunkedReadResponse::decode(frame);
+            }
+            let _ = read_samples(&bytes, &Url::parse("http://x/").unwrap());
+        }
+    }
 }

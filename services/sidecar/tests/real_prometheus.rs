@@ -1,0 +1,244 @@
+//! A sidecar beside a real Prometheus, asked over gRPC.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod stage;
+
+use farview_model::{ErrorKind, Labels, MatchOp, Matcher, Samples, TimeRange};
+use farview_series::ChunkData;
+use farview_storeapi::{LabelsRequest, SelectRequest};
+use farview_testkit::prometheus::{Prometheus, ScrapeTarget, Version};
+use stage::{Cut, Stage, values};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Series of six label sets, in blocks. `cluster` of the last is overridden by the external label.
+const SETS: [&[(&str, &str)]; 6] = [
+    &[("__name__", "m"), ("a", "1")],
+    &[("__name__", "m"), ("a", "1"), ("z", "1")],
+    &[("__name__", "m"), ("a", "1"), ("b", "2"), ("z", "1")],
+    &[("__name__", "m"), ("a", "2"), ("b", "")],
+    &[("__name__", "n"), ("b", "1"), ("zz", "é")],
+    &[("__name__", "n"), ("b", "1"), ("cluster", "own")],
+];
+const START: i64 = 1_700_000_000_000;
+
+fn openmetrics() -> String {
+    let mut text = String::new();
+    for name in ["m", "n"] {
+        text += &format!("# TYPE {name} gauge\n");
+        for (i, set) in SETS.iter().enumerate().filter(|(_, set)| set[0].1 == name) {
+            let labels: Vec<String> = set[1..].iter().map(|(n, v)| format!("{n}=\"{v}\"")).collect();
+            for t in 0..300 {
+                let millis = START + t * 15_000;
+                text += &format!("{name}{{{}}} {} {}\n", labels.join(","), value(i, millis), millis / 1_000);
+            }
+        }
+    }
+    text
+}
+
+fn value(i: usize, millis: i64) -> f64 {
+    (i as f64 + 0.5) * (millis - START) as f64
+}
+
+fn expected(i: usize) -> Labels {
+    let own = SETS[i].iter().copied().filter(|(name, _)| *name != "cluster");
+    Labels::from_pairs(own.chain([("cluster", "a"), ("replica", "0")]))
+}
+
+async fn with_blocks(version: Version) -> (Prometheus, Stage) {
+    let builder = Prometheus::builder().version(version).openmetrics(&openmetrics());
+    let prometheus = builder.external_label("cluster", "a").external_label("replica", "0").start().await.unwrap();
+    let stage = Stage::start(&prometheus.url(), &[]).await;
+    (prometheus, stage)
+}
+
+fn all() -> TimeRange {
+    TimeRange::new(START, START + 299 * 15_000)
+}
+
+#[tokio::test]
+async fn every_sample_comes_under_the_external_labels_in_order_and_none_else() {
+    for version in Version::available() {
+        let (_prometheus, stage) = with_blocks(version).await;
+        let any = vec![Matcher::new(MatchOp::NotEqual, "__name__", "").unwrap()];
+        for (batch, without) in [(0, vec![]), (1, vec!["replica"]), (64, vec!["replica", "nothing"]), (2, vec!["a"])] {
+            let mut request = SelectRequest::new(all(), any.clone());
+            request.batch_size = batch;
+            request.without_replica_labels = without.iter().map(ToString::to_string).collect();
+            let series = stage.select(&request).await.unwrap();
+            let mut wanted: BTreeMap<Labels, Vec<usize>> = BTreeMap::new();
+            for i in 0..SETS.len() {
+                wanted.entry(expected(i).without(|name| without.contains(&name))).or_default().push(i);
+            }
+            let got: Vec<&Labels> = series.iter().map(|series| &series.labels).collect();
+            assert_eq!(got, wanted.keys().collect::<Vec<_>>(), "{version:?} {batch} {without:?}");
+            for one in &series {
+                let mut samples: Vec<(i64, u64)> = Vec::new();
+                for chunk in &one.chunks {
+                    let ChunkData::Raw(raw) = &chunk.data else { panic!("a sidecar has raw data only") };
+                    let mut decoded = Samples::default();
+                    raw.decode(TimeRange::ALL, &mut decoded).unwrap();
+                    samples.extend(decoded.timestamps.iter().copied().zip(decoded.values.iter().map(|v| v.to_bits())));
+                }
+                samples.sort_unstable();
+                let times = (0..300).map(|t| START + t * 15_000);
+                let origins = &wanted[&one.labels];
+                let mut all: Vec<(i64, u64)> =
+                    times.flat_map(|t| origins.iter().map(move |i| (t, value(*i, t).to_bits()))).collect();
+                all.sort_unstable();
+                assert_eq!(samples, all, "{version:?} {}", one.labels);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn matchers_choose_as_on_series_that_have_the_external_labels() {
+    let (_prometheus, stage) = with_blocks(Version::Two).await;
+    let ops = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex];
+    let names = ["a", "b", "z", "cluster", "replica", "missing"];
+    let patterns = ["", "1", "own", "a", ".*", ".+", "1|2", "|1", "a|b"];
+    let names_at_most = BTreeSet::from(["m", "n"]);
+    for op in ops {
+        for name in names {
+            for pattern in patterns {
+                let matcher = Matcher::new(op, name, pattern).unwrap();
+                // What the label was before it is overridden does not count.
+                let holds = |i: usize| matcher.matches(expected(i).get(name).unwrap_or_default());
+                let chosen: BTreeSet<Labels> = (0..SETS.len()).filter(|i| holds(*i)).map(expected).collect();
+                for skip_chunks in [true, false] {
+                    let mut request = SelectRequest::new(all(), vec![matcher.clone()]);
+                    request.skip_chunks = skip_chunks;
+                    let series = stage.select(&request).await.unwrap();
+                    let got: Vec<Labels> = series.into_iter().map(|series| series.labels).collect();
+                    assert_eq!(got, chosen.iter().cloned().collect::<Vec<_>>(), "{matcher} skip_chunks={skip_chunks}");
+                }
+                let mut request = LabelsRequest::names(all(), vec![matcher.clone()]);
+                let got = stage.label_names(&request).await;
+                let wanted: BTreeSet<&str> = chosen.iter().flat_map(|set| set.iter().map(|(name, _)| name)).collect();
+                assert_eq!(got, wanted.into_iter().collect::<Vec<_>>(), "names with {matcher}");
+                for label in ["a", "cluster", "__name__", "missing"] {
+                    request.label = label.to_owned();
+                    let got = stage.label_values(&request).await;
+                    let wanted: BTreeSet<&str> = chosen.iter().filter_map(|set| set.get(label)).collect();
+                    assert_eq!(got, wanted.into_iter().collect::<Vec<_>>(), "values of {label} with {matcher}");
+                }
+                assert!(chosen.iter().all(|set| names_at_most.contains(set.metric_name())));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn limits_and_shards_are_kept() {
+    let (prometheus, stage) = with_blocks(Version::Two).await;
+    let mut request = SelectRequest::new(all(), vec![Matcher::equal("__name__", "m")]);
+    request.limit = 2;
+    assert_eq!(stage.select(&request).await.unwrap().len(), 2);
+    request.limit = 0;
+    let whole: Vec<Labels> = stage.select(&request).await.unwrap().into_iter().map(|series| series.labels).collect();
+    let mut shards = Vec::new();
+    for index in 0..3 {
+        let labels = vec!["a".to_owned(), "b".to_owned()];
+        request.shard = Some(farview_storeapi::ShardInfo { index, total: 3, by: true, labels });
+        shards.extend(stage.select(&request).await.unwrap().into_iter().map(|series| series.labels));
+    }
+    shards.sort_unstable();
+    assert_eq!(shards, whole);
+    request.shard = None;
+    for flag in ["--store.limits.request-series=3", "--store.limits.request-samples=200"] {
+        let limited = Stage::start(&prometheus.url(), &[flag]).await;
+        let error = limited.select(&request).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{error}");
+        assert!(error.to_string().contains(flag.split('=').next().unwrap()), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_cut_connection_is_an_error_wherever_it_is_cut() {
+    let (prometheus, _) = with_blocks(Version::Two).await;
+    let cut = Cut::start(prometheus.addr()).await;
+    let stage = Stage::start(&format!("http://{}", cut.addr()), &[]).await;
+    let request = SelectRequest::new(all(), vec![Matcher::new(MatchOp::Regex, "__name__", "m|n").unwrap()]);
+    let whole = stage.select(&request).await.unwrap();
+    assert_eq!(whole.len(), SETS.len());
+    let len = cut.length_of_read(&stage, &request).await;
+    assert!(len > 2_000, "{len}");
+    for at in (0..len).step_by(97).chain(len - 12..len) {
+        cut.after(Some(at));
+        let error = stage.select(&request).await.map(|series| series.len()).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Corrupt), "cut at {at}: {error}");
+    }
+    cut.after(None);
+    assert_eq!(stage.select(&request).await.unwrap(), whole);
+}
+
+#[tokio::test]
+async fn a_killed_prometheus_ends_the_answer_with_an_error_or_it_was_complete() {
+    let target = ScrapeTarget::start(200).await.unwrap();
+    let builder = Prometheus::builder().external_label("cluster", "a").job("linear", [target.addr()]);
+    let mut prometheus = builder.start().await.unwrap();
+    prometheus.wait_for("farview_linear", 200).await.unwrap();
+    let stage = Stage::start(&prometheus.url(), &[]).await;
+    let mut errors = 0;
+    for round in 0..6u64 {
+        let request = SelectRequest::new(TimeRange::ALL, vec![Matcher::equal("job", "linear")]);
+        let kill = async {
+            tokio::time::sleep(std::time::Duration::from_micros(round * 700)).await;
+            prometheus.kill().await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(stage.select(&request), kill);
+        match answer {
+            // 200 of each metric, and what Prometheus adds for every target.
+            Ok(series) => assert!(series.len() >= 405, "a clean answer of {} series", series.len()),
+            Err(error) => {
+                errors += 1;
+                assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Corrupt), "{error}");
+            }
+        }
+        prometheus.restart().await.unwrap();
+        stage.ready().await;
+    }
+    assert!(errors > 0, "no kill came in time");
+}
+
+#[tokio::test]
+async fn no_sample_goes_by_old_external_labels_after_they_have_changed() {
+    let target = ScrapeTarget::start(3).await.unwrap();
+    let builder = Prometheus::builder().external_label("cluster", "a").job("linear", [target.addr()]);
+    let mut prometheus = builder.start().await.unwrap();
+    prometheus.wait_for("farview_linear", 3).await.unwrap();
+    // The sidecar would not look at the configuration again by itself.
+    let stage = Stage::start(&prometheus.url(), &["--prometheus.get_config_interval=1h"]).await;
+    let request = SelectRequest::new(TimeRange::ALL, vec![Matcher::equal("__name__", "farview_linear")]);
+    assert_eq!(values(&stage.select(&request).await.unwrap(), "cluster"), ["a"]);
+    prometheus.set_external_labels(&[("cluster", "b")]).unwrap();
+    prometheus.reload().await.unwrap();
+    stage::until("the new labels are known", async || match stage.select(&request).await {
+        Ok(series) => {
+            assert_eq!(values(&series, "cluster"), ["b"]);
+            true
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+            false
+        }
+    })
+    .await;
+    assert_eq!(stage.info().await.label_sets, [Labels::from_pairs([("cluster", "b")])]);
+}
+
+#[tokio::test]
+async fn a_prometheus_without_external_labels_is_refused_and_waited_for() {
+    let mut prometheus = Prometheus::builder().start().await.unwrap();
+    let stage = Stage::start_unready(&prometheus.url(), &["--prometheus.get_config_interval=1s"]).await;
+    stage::until("the reason is told", async || stage.readiness().1.contains("no external labels")).await;
+    let request = SelectRequest::new(TimeRange::ALL, vec![Matcher::equal("a", "b")]);
+    assert_eq!(stage.select(&request).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    prometheus.set_external_labels(&[("cluster", "a")]).unwrap();
+    prometheus.reload().await.unwrap();
+    stage.ready().await;
+    assert_eq!(stage.select(&request).await.unwrap(), []);
+    prometheus.kill().await.unwrap();
+    stage::until("it is not ready", async || !stage.readiness().0).await;
+}
