@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use farview_config::tls::{TlsClientFiles, TlsServerFiles, TlsVersion};
 use farview_config::{ByteSize, PairSpec, PathOrContent, PromDuration};
 use farview_telemetry::{LogFlags, TracingFlags};
 
@@ -117,6 +118,44 @@ pub struct GrpcFlags {
     pub tls_curves: Vec<String>,
 }
 
+impl GrpcFlags {
+    /// Returns the TLS files of the server, if it is to speak TLS.
+    pub fn tls(&self) -> Result<Option<TlsServerFiles>, farview_config::Error> {
+        let (cert, key, ca) = (self.tls_cert.as_ref(), self.tls_key.as_ref(), self.tls_client_ca.as_ref());
+        let files = TlsServerFiles::from_pair("grpc-server-tls", cert, key, ca)?;
+        Ok(files.map(|files| TlsServerFiles {
+            min_version: self.tls_min_version.into(),
+            ciphers: self.tls_ciphers.clone(),
+            curves: self.tls_curves.clone(),
+            alpn: vec![b"h2".to_vec()],
+            ..files
+        }))
+    }
+}
+
+impl GrpcClientFlags {
+    /// Returns the TLS files of the client, if it is to speak TLS.
+    pub fn tls(&self) -> Option<TlsClientFiles> {
+        self.secure.then(|| TlsClientFiles {
+            ca: self.ca.clone(),
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            skip_verify: self.skip_verify,
+            min_version: self.min_version.into(),
+            alpn: vec![b"h2".to_vec()],
+        })
+    }
+}
+
+impl From<MinTls> for TlsVersion {
+    fn from(version: MinTls) -> Self {
+        match version {
+            MinTls::V1_0 | MinTls::V1_1 | MinTls::V1_2 => Self::V1_2,
+            MinTls::V1_3 => Self::V1_3,
+        }
+    }
+}
+
 /// A version of TLS to begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum MinTls {
@@ -199,6 +238,13 @@ pub struct ShutdownFlags {
     /// resolvers can look away first.
     #[arg(long = "farview.drain-delay", default_value = "0s")]
     pub drain_delay: PromDuration,
+}
+
+impl ServiceFlags {
+    /// Says what does not fit together; services call it from their own `validate`.
+    pub fn validate(&self) -> Result<(), farview_config::Error> {
+        self.grpc.tls().map(|_| ())
+    }
 }
 
 /// What every service takes.

@@ -4,9 +4,12 @@ mod incoming;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use farview_config::tls::{Reloading, TlsServerFiles};
 use farview_telemetry::{GrpcMetrics, Readiness};
+use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -33,6 +36,7 @@ pub struct GrpcServer {
     routes: Routes,
     names: Vec<&'static str>,
     flags: GrpcFlags,
+    tls: Option<Arc<Reloading<ServerConfig>>>,
     metrics: GrpcMetrics,
     health: HealthReporter,
     readiness: Readiness,
@@ -72,7 +76,7 @@ impl GrpcServer {
     /// Serves until `stop`, then lets calls finish, then cuts what is left at `cut`.
     pub(crate) async fn serve(self, stop: CancellationToken, cut: CancellationToken) -> anyhow::Result<()> {
         let health = report_health(self.health, self.names, self.readiness.subscribe());
-        let incoming = incoming::accept(self.listener, &self.flags, stop.clone(), cut.clone());
+        let incoming = incoming::accept(self.listener, &self.flags, self.tls, stop.clone(), cut.clone());
         let age = self.flags.max_connection_age.get();
         let mut server = Server::builder()
             .max_concurrent_streams(self.flags.max_concurrent_streams)
@@ -117,6 +121,10 @@ impl GrpcServerBuilder {
 
     /// Binds the address of `flags`, and adds health and reflection.
     pub async fn bind(mut self, flags: &GrpcFlags, process: &Process) -> anyhow::Result<GrpcServer> {
+        let tls = flags.tls()?.map(TlsServerFiles::watch).transpose()?;
+        if let Some(tls) = &tls {
+            process.tls_metrics.add("grpc", tls.state());
+        }
         let listener = Listener::bind("gRPC", &flags.address).await?;
         let (health, health_service) = tonic_health::server::health_reporter();
         self.routes.add_service(health_service);
@@ -139,6 +147,7 @@ impl GrpcServerBuilder {
             routes: self.routes.routes(),
             names: self.names,
             flags: flags.clone(),
+            tls,
             metrics,
             health,
             readiness: process.readiness.clone(),

@@ -1,8 +1,10 @@
 //! The HTTP listener of a service: its own routes, `/metrics` and the probes, behind limits that slow, idle or greedy
 //! clients cannot talk their way around.
 
+mod auth;
 mod body;
 mod connection;
+mod web_config;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Response, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use farview_telemetry::admin_router;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -26,6 +29,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 use crate::Process;
 use crate::flags::HttpFlags;
 use crate::listener::Listener;
+use web_config::WebConfig;
 
 /// Most bytes of a request's head over HTTP/2 (reliability row Q6: header bombs).
 const MAX_HEADER_LIST: u32 = 16 << 10;
@@ -41,6 +45,7 @@ pub struct HttpServer {
     listener: Listener,
     router: Router,
     flags: HttpFlags,
+    web: Option<Arc<WebConfig>>,
 }
 
 impl std::fmt::Debug for HttpServer {
@@ -50,8 +55,10 @@ impl std::fmt::Debug for HttpServer {
 }
 
 impl HttpServer {
-    /// Binds the address of `flags` and adds `/metrics`, `/-/healthy` and `/-/ready` to `router`.
+    /// Binds the address of `flags` and adds `/metrics`, `/-/healthy` and `/-/ready` to `router`. TLS, users and headers of
+    /// `--http.config` hold for all of them.
     pub async fn bind(flags: &HttpFlags, router: Router, process: &Process) -> anyhow::Result<Self> {
+        let web = flags.web_config.as_ref().map(|path| WebConfig::open(path, &process.tls_metrics)).transpose()?;
         let listener = Listener::bind("HTTP", &flags.address).await?;
         let admin = admin_router(&process.registry, &process.readiness, &process.http_metrics);
         let router = router
@@ -60,7 +67,11 @@ impl HttpServer {
             .layer(DefaultBodyLimit::disable())
             .layer(RequestBodyLimitLayer::new(flags.max_body_size.as_usize()))
             .layer(CatchPanicLayer::custom(panicked));
-        Ok(Self { listener, router, flags: flags.clone() })
+        let router = match &web {
+            Some(web) => router.layer(from_fn_with_state(Arc::clone(web), web_config::guard)),
+            None => router,
+        };
+        Ok(Self { listener, router, flags: flags.clone(), web })
     }
 
     /// Returns the address in use, with the port the system chose if 0 was asked for.
@@ -70,10 +81,10 @@ impl HttpServer {
 
     /// Serves until `stop`, then finishes what is open, then cuts what is left at `cut`.
     pub(crate) async fn serve(self, stop: CancellationToken, cut: CancellationToken) -> anyhow::Result<()> {
-        let Self { listener, router, flags } = self;
+        let Self { listener, router, flags, web } = self;
         let permits = Arc::new(Semaphore::new(flags.max_connections));
         let connections = TaskTracker::new();
-        let shared = Arc::new(connection::Shared { router, builder: builder(), flags, stop: stop.clone(), cut });
+        let shared = Arc::new(connection::Shared { router, builder: builder(), flags, web, stop: stop.clone(), cut });
         loop {
             let accepted = async {
                 let permit = Arc::clone(&permits).acquire_owned().await.context("connection permits")?;

@@ -1,9 +1,16 @@
-//! Sockets that listen.
+//! Sockets that listen, and the handshake that follows.
 
 use std::net::SocketAddr;
 
+use std::io;
+use std::time::Duration;
+
 use anyhow::Context;
+use farview_config::tls::Reloading;
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::flags::ListenAddress;
 
@@ -42,9 +49,18 @@ impl Listener {
                 }
                 Err(e) => {
                     tracing::debug!(error = &e as &dyn std::error::Error, "accept failed");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
         }
     }
+}
+
+/// Time a client has for the TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Shakes hands by the files as they are now.
+pub(crate) async fn handshake(tls: &Reloading<ServerConfig>, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    let acceptor = TlsAcceptor::from(tls.current());
+    tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await?
 }

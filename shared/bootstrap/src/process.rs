@@ -1,7 +1,7 @@
 //! What a service shares with the process it runs in.
 
 use farview_config::Effective;
-use farview_telemetry::{BuildInfo, HttpMetrics, Panics, Readiness, RootRegistry};
+use farview_telemetry::{BuildInfo, HttpMetrics, Panics, Readiness, RootRegistry, TlsMetrics};
 use tokio::sync::mpsc;
 
 use crate::TaskGroup;
@@ -23,6 +23,8 @@ pub struct Process {
     pub build: BuildInfo,
     /// All flags with their origins, for `/api/v1/status/flags`.
     pub flags: Effective,
+    /// Certificates of the process; whoever uses one adds it.
+    pub tls_metrics: TlsMetrics,
     pub(crate) panics: Panics,
     pub(crate) failed: mpsc::UnboundedReceiver<anyhow::Error>,
 }
@@ -35,8 +37,9 @@ impl Process {
         registry.register(|r| readiness.register(r, component));
         let http_metrics = registry.register(HttpMetrics::register);
         let panics = registry.register(Panics::register);
+        let tls_metrics = registry.register(TlsMetrics::register);
         let (tasks, failed) = TaskGroup::new();
-        Self { component, registry, readiness, tasks, http_metrics, build, flags, panics, failed }
+        Self { component, registry, readiness, tasks, http_metrics, build, flags, tls_metrics, panics, failed }
     }
 
     /// Makes surroundings for a service that is started inside of a test.

@@ -21,6 +21,7 @@ mod panics;
 mod process;
 mod readiness;
 mod registry;
+mod tls;
 pub mod traces;
 
 pub use admin::admin_router;
@@ -33,4 +34,5 @@ pub use panics::Panics;
 pub use process::ProcessCollector;
 pub use readiness::{Latch, Readiness};
 pub use registry::RootRegistry;
+pub use tls::TlsMetrics;
 pub use traces::TracingFlags;

@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use farview_config::tls::Reloading;
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -14,12 +16,13 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::flags::GrpcFlags;
-use crate::listener::Listener;
+use crate::listener::{Listener, handshake};
 
 /// Accepts connections until `stop`.
 pub(super) fn accept(
     listener: Listener,
     flags: &GrpcFlags,
+    tls: Option<Arc<Reloading<ServerConfig>>>,
     stop: CancellationToken,
     cut: CancellationToken,
 ) -> ReceiverStream<io::Result<Connection>> {
@@ -38,16 +41,24 @@ pub(super) fn accept(
                     None => return,
                 },
             };
-            let info = stream.connect_info();
-            let connection = Connection {
-                io: Box::pin(stream),
-                info,
-                cut: Box::pin(cut.clone().cancelled_owned()),
-                _permit: permit,
-            };
-            if ready.send(Ok(connection)).await.is_err() {
-                return;
-            }
+            let (ready, tls, cut) = (ready.clone(), tls.clone(), cut.clone());
+            // On its own, so that a peer that is slow to shake hands holds up nobody.
+            tokio::spawn(async move {
+                let info = stream.connect_info();
+                let io: Pin<Box<dyn Io>> = match tls {
+                    None => Box::pin(stream),
+                    Some(tls) => match handshake(&tls, stream).await {
+                        Ok(stream) => Box::pin(stream),
+                        Err(error) => {
+                            tracing::debug!(error = %error, peer = ?info.remote_addr(), "TLS handshake failed");
+                            return;
+                        }
+                    },
+                };
+                let cut = Box::pin(cut.cancelled_owned());
+                // Fails once the server has stopped; the connection is then dropped.
+                let _ = ready.send(Ok(Connection { io, info, cut, _permit: permit })).await;
+            });
         }
     });
     ReceiverStream::new(incoming)

@@ -22,19 +22,37 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::body::{DeadlineBody, InFlightBody};
+use super::web_config::WebConfig;
 use crate::flags::HttpFlags;
+use crate::listener::handshake;
 
 /// What all connections of a server share.
 pub(super) struct Shared {
     pub(super) router: Router,
     pub(super) builder: auto::Builder<TokioExecutor>,
     pub(super) flags: HttpFlags,
+    pub(super) web: Option<Arc<WebConfig>>,
     pub(super) stop: CancellationToken,
     pub(super) cut: CancellationToken,
 }
 
-/// Serves one connection to its end.
+/// Serves one connection to its end, after a TLS handshake where there is to be one.
 pub(super) async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
+    let Some(tls) = shared.web.as_ref().and_then(|web| web.tls()) else { return converse(shared, stream, peer).await };
+    let stream = tokio::select! {
+        shaken = handshake(&tls, stream) => match shaken {
+            Ok(stream) => stream,
+            Err(error) => return tracing::debug!(error = %error, %peer, "TLS handshake failed"),
+        },
+        () = shared.stop.cancelled() => return,
+    };
+    converse(shared, stream, peer).await;
+}
+
+async fn converse<S>(shared: &Arc<Shared>, stream: S, peer: SocketAddr)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let activity = Arc::new(Activity::new());
     let io = Watched { io: stream, activity: Arc::clone(&activity) };
     let service = service_fn({
