@@ -14,7 +14,10 @@ use prometheus_client::registry::Registry;
 
 /// Exports when certificates end and whether their files could be taken up, by the `use` of each.
 #[derive(Debug, Clone, Default)]
-pub struct TlsMetrics(Arc<Mutex<Vec<(String, Arc<TlsState>)>>>);
+pub struct TlsMetrics(Arc<Mutex<Vec<Used>>>);
+
+/// A certificate's use and its state.
+type Used = (String, Arc<TlsState>);
 
 impl TlsMetrics {
     /// Registers the metrics, which are of nothing until something is added.
