@@ -8,11 +8,14 @@ use crate::prometheus::Prometheus;
 use crate::prometheus::auth::{Auth, HttpClientConfig};
 use crate::proxy::Proxy;
 use crate::reloader::Reloader;
+use crate::siblings::{Own, Siblings};
 use crate::state::State;
 use crate::store::{Limits, PrometheusStore};
 use anyhow::Context;
 use axum::Router;
 use farview_bootstrap::{CancellationToken, GrpcServer, HttpServer, Process, Servers};
+use farview_channels::{ClientTls, ClientTlsConfig};
+use farview_discovery::{DnsMetrics, HickoryConfig, HickoryLookup, Target};
 use farview_model::Budget;
 use farview_proto::thanos::{self, info::info_server::InfoServer};
 use farview_storeapi::StoreServer;
@@ -34,6 +37,46 @@ impl App {
     pub fn grpc_address(&self) -> Option<std::net::SocketAddr> {
         self.servers.grpc_address()
     }
+}
+
+/// Follows the other sidecars, if it is known where they are.
+fn siblings(
+    config: &Config,
+    process: &Process,
+    heartbeat: &Heartbeat,
+    instance_id: String,
+) -> anyhow::Result<Option<Siblings>> {
+    let flags = &config.prometheus;
+    if flags.sidecar_services.is_empty() {
+        return Ok(None);
+    }
+    let services = flags.sidecar_services.iter().map(|text| text.parse::<Target>());
+    let services = services.collect::<Result<Vec<_>, _>>().context("--farview.sidecar-service")?;
+    let hickory = HickoryConfig { name_servers: flags.dns_servers.clone(), ..HickoryConfig::default() };
+    let lookup = Arc::new(HickoryLookup::new(hickory).context("DNS")?);
+    // They are served as this one is. Who they are is only reported, never acted on: their certificates need not be checked.
+    let grpc = &config.as_ref().grpc;
+    let tls = grpc.tls_cert.is_some().then(|| {
+        ClientTls::new(ClientTlsConfig {
+            cert_file: grpc.tls_cert.clone(),
+            key_file: grpc.tls_key.clone(),
+            insecure_skip_verify: true,
+            ..ClientTlsConfig::default()
+        })
+    });
+    let dns = process.registry.register(|registry| DnsMetrics::register(registry, &["farview_sidecar_siblings"]));
+    Ok(Some(Siblings::follow(
+        services,
+        lookup,
+        tls.transpose()?.map(Arc::new),
+        dns,
+        Own {
+            state: Arc::clone(&heartbeat.state),
+            metrics: heartbeat.metrics.clone(),
+            readiness: process.readiness.clone(),
+            instance_id,
+        },
+    )))
 }
 
 impl farview_bootstrap::App for App {
@@ -66,7 +109,8 @@ impl farview_bootstrap::App for App {
             budget: Budget::root("--store.limits.total-bytes", config.store.total_bytes.as_usize() as u64),
             metrics: metrics.clone(),
         });
-        let info = SidecarInfo { state: Arc::clone(&state), instance_id: ulid::Ulid::generate().to_string(), min_time };
+        let instance_id = ulid::Ulid::generate().to_string();
+        let info = SidecarInfo { state: Arc::clone(&state), instance_id: instance_id.clone(), min_time };
         let proxy = Proxy { prometheus: prometheus.clone(), state: Arc::clone(&state), timeout };
         let service = config.as_ref();
         let grpc = GrpcServer::builder(farview_proto::FILE_DESCRIPTOR_SET)
@@ -92,6 +136,9 @@ impl farview_bootstrap::App for App {
             config_timeout: config.prometheus.config_timeout.into(),
             ready_timeout: config.prometheus.ready_timeout.into(),
         };
+        if let Some(siblings) = siblings(&config, &process, &heartbeat, instance_id)? {
+            process.tasks.spawn("siblings", move |stop| siblings.run(stop));
+        }
         let reloader_metrics = process.registry.register(ReloaderMetrics::register);
         if let Some(reloader) = Reloader::new(&config.reloader, heartbeat.prometheus.clone(), reloader_metrics) {
             process.tasks.spawn("reloader", move |stop| reloader.run(stop));

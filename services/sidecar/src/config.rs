@@ -71,6 +71,13 @@ pub(crate) struct PrometheusFlags {
     pub(crate) config_timeout: PromDuration,
     #[command(flatten)]
     pub(crate) http_client: PathOrContent<HttpClient>,
+    /// The headless service behind which this sidecar and its like are, as dns+name:port; others with equal external labels
+    /// are reported. Repeatable.
+    #[arg(long = "farview.sidecar-service", value_name = "dns+NAME:PORT")]
+    pub(crate) sidecar_services: Vec<String>,
+    /// Name servers to ask for it instead of the system's, host:port. Repeatable.
+    #[arg(long = "farview.dns-server", value_name = "ADDRESS")]
+    pub(crate) dns_servers: Vec<std::net::SocketAddr>,
     /// How often Prometheus is asked whether it is there.
     #[arg(long = "farview.heartbeat-interval", default_value = "1s")]
     pub(crate) heartbeat: PromDuration,

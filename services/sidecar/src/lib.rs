@@ -3,7 +3,7 @@
 //! The [`heartbeat`] keeps what is known of Prometheus current in the [`state`]. [`store`] answers StoreAPI from it: external
 //! labels are matched and taken off, the rest is read from Prometheus remotely ([`prometheus`]), and what comes back is given
 //! its labels in order ([`relabel`]), chunks untouched. [`proxy`] passes the other APIs on, [`info`] announces all of it.
-//! Apart from all that, the [`reloader`] renders Prometheus' configuration.
+//! [`siblings`] finds other sidecars that announce the same labels. Apart from all that, the [`reloader`] renders Prometheus' configuration.
 
 mod app;
 mod config;
@@ -14,6 +14,7 @@ mod prometheus;
 mod proxy;
 mod relabel;
 mod reloader;
+mod siblings;
 mod state;
 mod store;
 

@@ -18,6 +18,8 @@ pub(crate) struct Snapshot {
     pub(crate) label_names: BTreeSet<String>,
     /// What an operator should know.
     pub(crate) notices: Vec<String>,
+    /// Which other sidecars announce the same labels, in words; none if none does.
+    pub(crate) duplicated: Option<String>,
     /// Goes up when the external labels change.
     pub(crate) generation: u64,
 }

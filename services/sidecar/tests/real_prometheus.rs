@@ -242,3 +242,38 @@ async fn a_prometheus_without_external_labels_is_refused_and_waited_for() {
     prometheus.kill().await.unwrap();
     stage::until("it is not ready", async || !stage.readiness().0).await;
 }
+
+#[tokio::test]
+async fn two_sidecars_with_equal_external_labels_are_told_and_then_not_any_more() {
+    let mut builder = Vec::new();
+    for _ in 0..2 {
+        builder.push(Prometheus::builder().external_label("cluster", "a").start().await.unwrap());
+    }
+    let dns = farview_testkit::dns::DnsServer::start().await.unwrap();
+    dns.set_ttl(1);
+    let server = format!("--farview.dns-server={}", dns.addr());
+    // One port for both, as behind a headless service.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let service = format!("--farview.sidecar-service=dns+sidecars.mon.svc.:{port}");
+    let mut stages = Vec::new();
+    for (i, prometheus) in builder.iter().enumerate() {
+        let address = format!("127.0.0.{}:{port}", i + 2);
+        let flags = [service.as_str(), &server, "--prometheus.get_config_interval=1s"];
+        stages.push(Stage::start_at(&address, &prometheus.url(), &flags).await);
+        stages[i].ready().await;
+    }
+    dns.set_a("sidecars.mon.svc.", [[127, 0, 0, 2].into(), [127, 0, 0, 3].into()]);
+    for stage in &stages {
+        stage::until("the twin is told", async || {
+            let notices = stage.info().await.notices;
+            notices.iter().any(|notice| notice.contains("same external labels")) && stage.notes().contains("127.0.0.")
+        })
+        .await;
+    }
+    builder[1].set_external_labels(&[("cluster", "b")]).unwrap();
+    builder[1].reload().await.unwrap();
+    for stage in &stages {
+        stage::until("there is no twin", async || stage.info().await.notices.is_empty() && stage.notes().is_empty())
+            .await;
+    }
+}

@@ -43,9 +43,14 @@ impl Stage {
 
     /// Starts a sidecar.
     pub(crate) async fn start_unready(prometheus: &str, flags: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", prometheus, flags).await
+    }
+
+    /// Starts a sidecar whose gRPC is at an address.
+    pub(crate) async fn start_at(address: &str, prometheus: &str, flags: &[&str]) -> Self {
+        let address = format!("--grpc-address={address}");
         let url = format!("--prometheus.url={prometheus}");
-        let own =
-            [&url, "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0", "--farview.heartbeat-interval=100ms"];
+        let own = [&url, "--http-address=127.0.0.1:0", &address, "--farview.heartbeat-interval=100ms"];
         let config: Config = farview_config::parse(own.iter().chain(flags)).unwrap();
         let process = Process::for_test("sidecar");
         let readiness = process.readiness.clone();
@@ -65,6 +70,11 @@ impl Stage {
     /// Returns whether it is ready, and what it lacks.
     pub(crate) fn readiness(&self) -> (bool, String) {
         (self.readiness.is_ready(), self.readiness.report().0.join("\n"))
+    }
+
+    /// Returns the remarks of `/-/ready`.
+    pub(crate) fn notes(&self) -> String {
+        self.readiness.report().1.join("\n")
     }
 
     /// Returns all series of an answer, in the order and the pieces in which they came.
