@@ -128,11 +128,8 @@ async fn main() -> anyhow::Result<()> {
     let end = (now - 3_600) / 60 * 60;
     let start = end - args.hours * 3_600;
     let (text, series) = openmetrics(&args, start);
-    let mut builder = Prometheus::builder()
-        .external_label("cluster", "bench")
-        .external_label("replica", "a")
-        .arg("--storage.tsdb.retention.time=10d")
-        .openmetrics(&text);
+    let mut builder =
+        Prometheus::builder().external_label("cluster", "bench").external_label("replica", "a").openmetrics(&text);
     if args.newest {
         builder = builder.version(Version::available().into_iter().next_back().unwrap_or_default());
     }

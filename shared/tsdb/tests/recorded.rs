@@ -2,6 +2,7 @@
 //!
 //! `data/native_histograms.json` was recorded from Prometheus 3.5.3 scraping itself: native histograms (integer counts),
 //! their rates by a recording rule (float counts, gauges) and classic histograms turned into custom buckets.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use farview_model::{Samples, TimeRange};
 use farview_tsdb::{Chunk, Encoding};
