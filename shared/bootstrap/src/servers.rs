@@ -69,7 +69,10 @@ impl Servers {
         let mut served = pin!(async { tokio::try_join!(http, grpc) });
         let failure = tokio::select! {
             // Without having been told to stop, only a failure ends a server.
-            served = served.as_mut() => return served.map(|_| ()),
+            served = served.as_mut() => {
+                process.tasks.stop(TASKS_PATIENCE).await;
+                return served.map(|_| ());
+            }
             () = shutdown.cancelled() => None,
             Some(error) = process.failed.recv() => Some(error),
         };
@@ -79,7 +82,10 @@ impl Servers {
             Some(error) => tracing::error!(error = format!("{error:#}"), "shutting down"),
         }
         tokio::select! {
-            served = served.as_mut() => return served.map(|_| ()),
+            served = served.as_mut() => {
+                process.tasks.stop(TASKS_PATIENCE).await;
+                return served.map(|_| ());
+            }
             () = tokio::time::sleep(drain_delay) => stop.cancel(),
         }
         let cuts = async {

@@ -142,6 +142,26 @@ async fn readiness_is_the_same_over_http_and_grpc() {
     running.served.await.unwrap().unwrap();
 }
 
+/// `promtool` comes with Debian's package of Prometheus, which the tests need anyway.
+#[tokio::test]
+async fn promtool_finds_nothing_wrong_with_the_metrics() {
+    let running = start(&[]).await;
+    health(running.grpc).await;
+    fetch(running.http, "/panic").await;
+    let answer = fetch(running.http, "/metrics").await;
+    let (_, metrics) = answer.split_once("\r\n\r\n").unwrap();
+    let mut promtool = std::process::Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut promtool.stdin.take().unwrap(), metrics.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}\n{metrics}", String::from_utf8_lossy(&output.stderr));
+    assert!(metrics.contains("process_resident_memory_bytes ") && metrics.contains("thanos_build_info{"), "{metrics}");
+}
+
 #[tokio::test]
 async fn requests_under_way_are_finished_and_new_ones_are_not_taken() {
     let running = start(&[]).await;

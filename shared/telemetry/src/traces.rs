@@ -188,3 +188,30 @@ impl Tracer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tracer(yaml: &str) -> Result<Option<Tracer>, String> {
+        let flags = TracingFlags { config: PathOrContent::inline(yaml) };
+        flags.tracer("query").map_err(|e| e.to_string())
+    }
+
+    #[tokio::test]
+    async fn otlp_is_taken_and_what_is_not_understood_is_refused_by_name() {
+        assert!(TracingFlags::default().tracer("query").unwrap().is_none());
+        let otlp = "type: OTLP\nconfig: {client_type: grpc, endpoint: 'localhost:1', insecure: true, headers: {a: b}}";
+        assert!(tracer(otlp).unwrap().is_some());
+        let refused = [
+            ("type: JAEGER", "type JAEGER is not supported, only OTLP is"),
+            ("type: OTLP\nconfig: {client_type: http}", "client_type \"http\" is not supported"),
+            ("type: OTLP\nconfig: {client_type: grpc, sampler_type: dice}", "sampler_type \"dice\" is not known"),
+            ("type: OTLP\nconfig: {clienttype: grpc}", "unknown field `clienttype`"),
+        ];
+        for (yaml, reason) in refused {
+            let error = tracer(yaml).map(|_| ()).unwrap_err();
+            assert!(error.starts_with("--tracing.config: ") && error.contains(reason), "{error}");
+        }
+    }
+}
