@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use farview_bootstrap::{App, run, version};
 use farview_config::{Flags, Schema, nearest};
 
-use crate::{BUILD, docs};
+use crate::{BUILD, docs, promql};
 
 /// A service, as far as the binary knows it.
 pub(crate) struct Service {
@@ -54,6 +54,8 @@ pub(crate) enum Invocation {
         /// Its arguments.
         argv: Vec<OsString>,
     },
+    /// Test, check or format PromQL, with these arguments.
+    Promql(Vec<OsString>),
     /// Print a text.
     Print(String),
     /// Say what is wrong.
@@ -64,6 +66,12 @@ pub(crate) enum Invocation {
 ///
 /// Flags may stand before the subcommand, as kingpin allows for those that all commands take.
 pub(crate) fn understand(argv: &[OsString]) -> Invocation {
+    // Its arguments are queries, which may read like the name of a service.
+    if let Some((word, rest)) = argv.split_first()
+        && word == "promql"
+    {
+        return Invocation::Promql(rest.to_vec());
+    }
     let services = services();
     let words = || argv.iter().enumerate().filter_map(|(i, a)| Some((i, a.to_str()?)));
     let known = |word: &str| services.iter().any(|s| s.name == word);
@@ -115,6 +123,7 @@ fn command() -> Command {
         .version(BUILD.version);
     let command = services().into_iter().fold(command, |command, s| command.subcommand((s.command)().0));
     command
+        .subcommand(promql::command())
         .subcommand(Command::new("version").about("Prints the version, as --version does"))
         .subcommand(Command::new("completions").about("Prints completions for a shell").arg(clap::arg!(<SHELL>)))
 }

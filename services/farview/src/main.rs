@@ -5,6 +5,7 @@
 
 mod commands;
 mod docs;
+mod promql;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().skip(1).collect();
     match commands::understand(&argv) {
         Invocation::Service { service, argv } => (service.run)(argv),
+        Invocation::Promql(argv) => promql::run(argv),
         Invocation::Print(text) => farview_bootstrap::print(&text),
         Invocation::Refuse(text) => farview_bootstrap::refuse(&text),
     }
