@@ -4,8 +4,6 @@
 //! their rates by a recording rule (float counts, gauges) and classic histograms turned into custom buckets.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
-#![allow(clippy::unwrap_used)] // a test that cannot read its data fails
-
 use farview_model::{Samples, TimeRange};
 use farview_tsdb::{Chunk, Encoding};
 use serde_json::Value;
