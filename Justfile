@@ -28,6 +28,11 @@ lint:
     # In tests and benches a failed step may fail the test.
     cargo clippy --workspace --all-targets -- -D warnings -A clippy::unwrap_used
 
+# The manifests: render every overlay and component, validate strictly, run the overlays without Kubernetes
+k8s-check: tools
+    cargo build -p farview
+    cargo test -p farview-integration --test kubernetes
+
 # Build the binary
 build:
     cargo build --release -p farview
@@ -35,6 +40,7 @@ build:
 # Real servers for tests and demo, unpacked into .tools/
 tools:
     @integration/tools/prometheus
+    @integration/tools/kubernetes
 
 # Generate the wire types anew from the .proto files
 proto:

@@ -1,6 +1,8 @@
 //! A small world of real processes: clusters of Prometheus servers with their sidecars, a query per cluster, a global query
-//! over them, and a DNS server by whose names they find each other. The demo shows it, the tests break it.
+//! over them, and a DNS server by whose names they find each other. The demo shows it, the tests break it. And what the
+//! kustomize overlays describe, run without Kubernetes.
 
+pub mod kubernetes;
 pub mod process;
 pub mod world;
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -31,6 +32,7 @@ pub struct Farview {
     child: Option<Child>,
     binary: PathBuf,
     args: Vec<String>,
+    environment: BTreeMap<String, String>,
     log: PathBuf,
     /// Where it serves HTTP.
     pub http: SocketAddr,
@@ -53,9 +55,24 @@ impl Farview {
     ) -> anyhow::Result<Self> {
         let mut all = vec![service.to_owned(), format!("--http-address={http}"), format!("--grpc-address={grpc}")];
         all.extend_from_slice(args);
+        Self::start_as(binary, dir, name, (http, grpc), all, BTreeMap::new())
+    }
+
+    /// Starts any program that serves at these addresses, with all of its arguments and further environment.
+    ///
+    /// # Errors
+    /// If the process cannot be started.
+    pub fn start_as(
+        binary: &Path,
+        dir: &Path,
+        name: &str,
+        (http, grpc): (SocketAddr, SocketAddr),
+        args: Vec<String>,
+        environment: BTreeMap<String, String>,
+    ) -> anyhow::Result<Self> {
         let log = dir.join(format!("{name}.log"));
-        let mut this =
-            Self { name: name.to_owned(), child: None, binary: binary.to_owned(), args: all, log, http, grpc };
+        let (name, binary) = (name.to_owned(), binary.to_owned());
+        let mut this = Self { name, child: None, binary, args, environment, log, http, grpc };
         this.restart()?;
         Ok(this)
     }
@@ -68,6 +85,7 @@ impl Farview {
         let log = std::fs::File::options().create(true).append(true).open(&self.log)?;
         let child = Command::new(&self.binary)
             .args(&self.args)
+            .envs(&self.environment)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -38,6 +38,22 @@ impl Version {
         [Self::Two, Self::Three].into_iter().filter(|version| version.binary("PROMETHEUS").is_ok()).collect()
     }
 
+    /// Returns the path of the server.
+    ///
+    /// # Errors
+    /// If there is none on this machine.
+    pub fn prometheus(self) -> anyhow::Result<PathBuf> {
+        self.binary("PROMETHEUS")
+    }
+
+    /// Returns the path of promtool.
+    ///
+    /// # Errors
+    /// If there is none on this machine.
+    pub fn promtool(self) -> anyhow::Result<PathBuf> {
+        self.binary("PROMTOOL")
+    }
+
     fn binary(self, what: &str) -> anyhow::Result<PathBuf> {
         let variable = match self {
             Self::Two => format!("FARVIEW_{what}"),
