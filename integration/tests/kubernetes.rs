@@ -112,6 +112,22 @@ fn every_overlay_and_every_component_renders_valid_objects_that_our_flags_and_pr
 }
 
 #[test]
+fn every_alert_fires_on_its_fault_and_is_silent_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = repository().join("kustomize/components/alerts/farview-alerts.yaml");
+    let tests = repository().join("integration/kubernetes/rules/farview-alerts.test.yaml");
+    std::fs::copy(rules, dir.path().join("farview-alerts.yaml")).unwrap();
+    std::fs::copy(tests, dir.path().join("tests.yaml")).unwrap();
+    let output = Command::new(Version::Three.promtool().unwrap())
+        .args(["test", "rules", "tests.yaml"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+#[test]
 fn an_overlay_of_a_cluster_is_short() {
     for overlay in overlays() {
         let files =
