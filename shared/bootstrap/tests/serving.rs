@@ -11,6 +11,7 @@ use axum::routing::{get, post};
 use farview_bootstrap::{App, CancellationToken, GrpcServer, HttpServer, Process, Servers, ServiceFlags};
 use farview_config::{Flags, parse};
 use farview_telemetry::{Latch, Readiness};
+use farview_testkit::prometheus::Version;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -142,7 +143,6 @@ async fn readiness_is_the_same_over_http_and_grpc() {
     running.served.await.unwrap().unwrap();
 }
 
-/// `promtool` comes with Debian's package of Prometheus, which the tests need anyway.
 #[tokio::test]
 async fn promtool_finds_nothing_wrong_with_the_metrics() {
     let running = start(&[]).await;
@@ -150,7 +150,7 @@ async fn promtool_finds_nothing_wrong_with_the_metrics() {
     fetch(running.http, "/panic").await;
     let answer = fetch(running.http, "/metrics").await;
     let (_, metrics) = answer.split_once("\r\n\r\n").unwrap();
-    let mut promtool = std::process::Command::new("promtool")
+    let mut promtool = std::process::Command::new(Version::Two.promtool().unwrap())
         .args(["check", "metrics"])
         .stdin(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
