@@ -21,6 +21,7 @@ apt_open() { # suites
   [ -n "$uri" ] || uri=$(sed -n 's/^URIs: *//p; s/^deb  *\(\[[^]]*\] *\)\{0,1\}\(http[^ ]*debian\/*\) .*/\2/p' \
     /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -v security | head -n 1)
   [ -n "$uri" ] || { echo "no Debian mirror in this machine's apt configuration" >&2; exit 1; }
+  [ -z "${work:-}" ] || rm -rf "$work"
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/deb"
