@@ -12,6 +12,9 @@ use tokio::process::{Child, Command};
 /// How long a process may take to come up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long an answer may take to become as wanted.
+const UNTIL: Duration = Duration::from_secs(60);
+
 /// Returns the `farview` binary: `$FARVIEW_BINARY`, or the one built beside the running test.
 ///
 /// # Errors
@@ -185,6 +188,31 @@ impl Farview {
         let mut all = vec![("query", query)];
         all.extend_from_slice(params);
         self.get("/api/v1/query", &all).await
+    }
+
+    /// Evaluates an instant query again and again until the answer is as wanted, which is `what` in words. `wanted` may panic at an
+    /// answer that must not be.
+    ///
+    /// # Errors
+    /// As [`Farview::get`], or if no answer within a minute is; the last one and the log are part of the error.
+    pub async fn until(
+        &self,
+        query: &str,
+        params: &[(&str, &str)],
+        what: &str,
+        wanted: impl Fn(&Answer) -> bool,
+    ) -> anyhow::Result<Answer> {
+        let deadline = tokio::time::Instant::now() + UNTIL;
+        loop {
+            let answer = self.query(query, params).await?;
+            if wanted(&answer) {
+                return Ok(answer);
+            }
+            if tokio::time::Instant::now() > deadline {
+                bail!("not within {UNTIL:?}: {what}; last: {answer:?}\n{}", self.log());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 }
 

@@ -11,7 +11,7 @@ async fn world(dir: &std::path::Path, targets: &[std::net::SocketAddr]) -> World
     World::start(&farview_integration::binary().unwrap(), dir, plan).await.unwrap()
 }
 
-/// Asks until the answer is as wanted; an answer that must not be ends the test at once.
+/// Asks the global query until the answer is as wanted; an answer that must not be ends the test at once.
 async fn until(
     world: &World,
     query: &str,
@@ -19,15 +19,7 @@ async fn until(
     what: &str,
     wanted: impl Fn(&Answer) -> bool,
 ) -> Answer {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let answer = world.global.query(query, params).await.unwrap();
-        if wanted(&answer) {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "not within 60 s: {what}; last: {:?}\n{}", answer, world.global.log());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    world.global.until(query, params, what, wanted).await.unwrap()
 }
 
 fn clusters(answer: &Answer) -> Vec<String> {

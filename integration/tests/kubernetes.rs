@@ -7,7 +7,6 @@ use farview_integration::process::Answer;
 use farview_testkit::prometheus::Version;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 fn overlays() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = std::fs::read_dir(repository().join("kustomize/overlays"))
@@ -43,19 +42,27 @@ fn with_each_component(dir: &Path) -> Vec<PathBuf> {
     made
 }
 
+/// Runs a program, which must succeed; returns what it says.
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+    said
+}
+
+/// Returns a Python program of the validator's package.
+fn python(program: &str) -> Command {
+    let program = tool(&format!("kubernetes-validate/bin/{program}")).unwrap();
+    let mut command = Command::new("python3");
+    command.env("PYTHONPATH", program.ancestors().nth(2).unwrap()).args(["-W", "ignore"]).arg(&program);
+    command
+}
+
 /// Has every object checked; what the validator does not know must be a kind with a schema in `integration/kubernetes/`.
 fn validate(manifests: &Manifests, dir: &Path, name: &str) {
     let file = dir.join(format!("{name}.yaml"));
     std::fs::write(&file, &manifests.yaml).unwrap();
-    let python = tool("kubernetes-validate/bin/kubernetes-validate").unwrap();
-    let output = Command::new("python3")
-        .env("PYTHONPATH", python.ancestors().nth(2).unwrap())
-        .arg(&python)
-        .args(["-k", "1.34", "--strict"])
-        .arg(&file)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said = run(python("kubernetes-validate").args(["-k", "1.34", "--strict"]).arg(&file));
     let mut unknown = 0;
     for line in said.lines().filter(|line| !line.contains(" passed for resource ")) {
         assert!(line.starts_with("WARN") && line.contains("Couldn't find schema"), "{name}: {line}");
@@ -75,16 +82,7 @@ fn custom(object: &serde_json::Value, dir: &Path) -> bool {
     }
     let file = dir.join("object.json");
     std::fs::write(&file, object.to_string()).unwrap();
-    let python = tool("kubernetes-validate/bin/jsonschema").unwrap();
-    let output = Command::new("python3")
-        .env("PYTHONPATH", python.ancestors().nth(2).unwrap())
-        .args(["-W", "ignore"])
-        .arg(&python)
-        .arg("-i")
-        .args([&file, &schema])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{object}: {}", String::from_utf8_lossy(&output.stderr));
+    run(python("jsonschema").arg("-i").args([&file, &schema]));
     true
 }
 
@@ -104,7 +102,7 @@ fn every_overlay_and_every_component_renders_valid_objects_that_our_flags_and_pr
         let name = overlay.file_name().unwrap().to_str().unwrap().to_owned();
         let manifests = Manifests::render(&overlay).unwrap();
         validate(&manifests, &dir, &name);
-        arguments_parse(&manifests, &name);
+        arguments_parse(&manifests);
         promtool_accepts(&manifests, &dir.join(format!("{name}-prometheus")));
         checked += 1;
     }
@@ -118,13 +116,8 @@ fn every_alert_fires_on_its_fault_and_is_silent_otherwise() {
     let tests = repository().join("integration/kubernetes/rules/farview-alerts.test.yaml");
     std::fs::copy(rules, dir.path().join("farview-alerts.yaml")).unwrap();
     std::fs::copy(tests, dir.path().join("tests.yaml")).unwrap();
-    let output = Command::new(Version::Three.promtool().unwrap())
-        .args(["test", "rules", "tests.yaml"])
-        .current_dir(dir.path())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let promtool = Version::Three.promtool().unwrap();
+    run(Command::new(promtool).args(["test", "rules", "tests.yaml"]).current_dir(dir.path()));
 }
 
 #[test]
@@ -138,16 +131,14 @@ fn an_overlay_of_a_cluster_is_short() {
 }
 
 /// The arguments of every container with our image are flags that the service takes.
-fn arguments_parse(manifests: &Manifests, name: &str) {
+fn arguments_parse(manifests: &Manifests) {
     for pod in manifests.pods() {
         for container in
             pod.containers().iter().filter(|container| !container["image"].to_string().contains("prometheus"))
         {
-            let arguments = pod.arguments(container, manifests);
-            let output =
-                Command::new(farview_integration::binary().unwrap()).args(&arguments).arg("--help").output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{name}: {arguments:?}: {said}");
+            run(Command::new(farview_integration::binary().unwrap())
+                .args(pod.arguments(container, manifests))
+                .arg("--help"));
         }
     }
 }
@@ -167,29 +158,17 @@ fn promtool_accepts(manifests: &Manifests, dir: &Path) {
             std::fs::write(folder.join(file), text.replace("/etc/prometheus", &dir.to_string_lossy())).unwrap();
         }
     }
-    let output = Command::new(Version::Three.promtool().unwrap())
-        .args(["check", "config", "--lint=all", "--lint-fatal"])
-        .arg(dir.join("config/prometheus.yaml"))
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let promtool = Version::Three.promtool().unwrap();
+    let lint = ["check", "config", "--lint=all", "--lint-fatal"];
+    run(Command::new(promtool).args(lint).arg(dir.join("config/prometheus.yaml")));
 }
 
-/// Asks a query until the answer is as wanted.
+/// Asks the global query until the answer is as wanted.
 async fn until(clusters: &mut Clusters, query: &str, what: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
-    let deadline = Instant::now() + Duration::from_secs(90);
     // Who asks for replicas wants them apart.
     let dedup = if query.contains("prometheus_replica") { "false" } else { "true" };
-    loop {
-        let global = clusters.container("global", "query-0/query").unwrap();
-        let answer = global.query(query, &[("dedup", dedup)]).await.unwrap();
-        if wanted(&answer) {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "not within 90 s: {what}; last: {answer:?}\n{}", global.log());
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    let global = clusters.container("global", "query-0/query").unwrap();
+    global.until(query, &[("dedup", dedup)], what, wanted).await.unwrap()
 }
 
 fn counts(answer: &Answer) -> Vec<(String, String)> {

@@ -26,7 +26,7 @@ pub struct Running {
     pub dns: DnsServer,
     /// The containers by `pod/container`.
     pub containers: BTreeMap<String, Farview>,
-    addresses: BTreeMap<String, Ipv4Addr>,
+    pods: Vec<(Pod, Ipv4Addr)>,
 }
 
 /// Overlays that run, and whose published names see each other.
@@ -48,12 +48,10 @@ impl Clusters {
         for (cluster, overlay) in overlays.iter().enumerate() {
             let name = overlay.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let manifests = Manifests::render(overlay)?;
-            let mut addresses = BTreeMap::new();
-            for (i, pod) in manifests.pods().iter().enumerate() {
-                addresses.insert(pod.name.clone(), Ipv4Addr::new(127, net, 1 + cluster as u8, 1 + i as u8));
-            }
+            let address = |i: usize| Ipv4Addr::new(127, net, 1 + cluster as u8, 1 + i as u8);
+            let pods = manifests.pods().into_iter().enumerate().map(|(i, pod)| (pod, address(i))).collect();
             let dns = DnsServer::start().await?;
-            running.push(Running { name, manifests, dns, containers: BTreeMap::new(), addresses });
+            running.push(Running { name, manifests, dns, containers: BTreeMap::new(), pods });
         }
         let mut clusters = Self { running };
         clusters.publish();
@@ -98,8 +96,7 @@ impl Clusters {
 
 impl Running {
     fn behind(&self, service: &Value) -> Vec<IpAddr> {
-        let pods = self.manifests.pods();
-        pods.iter().filter(|pod| pod.is_behind(service)).map(|pod| self.addresses[&pod.name].into()).collect()
+        self.pods.iter().filter(|(pod, _)| pod.is_behind(service)).map(|(_, address)| (*address).into()).collect()
     }
 
     /// Returns the names of the headless Services.
@@ -124,17 +121,14 @@ impl Running {
     }
 
     fn start_pods(&mut self, binary: &Path, dir: &Path) -> anyhow::Result<()> {
-        for pod in self.manifests.pods() {
-            let place = Place {
-                dir: dir.join(&pod.name),
-                address: self.addresses[&pod.name],
-                targets: self.targets(),
-                dns: self.dns.addr(),
-            };
+        let targets = self.targets().to_string();
+        for (pod, address) in &self.pods {
+            let place =
+                Place { dir: dir.join(&pod.name), address: *address, targets: targets.clone(), dns: self.dns.addr() };
             std::fs::create_dir_all(&place.dir)?;
             for container in pod.containers() {
                 let name = container["name"].as_str().unwrap_or_default();
-                let process = place.start(binary, &pod, container, &self.manifests)?;
+                let process = place.start(binary, pod, container, &self.manifests)?;
                 self.containers.insert(format!("{}/{name}", pod.name), process);
             }
         }
@@ -145,7 +139,7 @@ impl Running {
     fn targets(&self) -> Value {
         let mut targets = Vec::new();
         for service in self.manifests.kind("Service") {
-            for pod in self.manifests.pods().iter().filter(|pod| pod.is_behind(service)) {
+            for (pod, address) in self.pods.iter().filter(|(pod, _)| pod.is_behind(service)) {
                 for port in service["spec"]["ports"].as_array().into_iter().flatten() {
                     let mut labels = json!({
                         "__meta_kubernetes_endpointslice_port_name": port["name"],
@@ -156,7 +150,7 @@ impl Running {
                         let name = name.replace(['.', '/', '-'], "_");
                         labels[format!("__meta_kubernetes_service_label_{name}")] = value.into();
                     }
-                    let target = SocketAddr::from((self.addresses[&pod.name], number(&port["port"])));
+                    let target = SocketAddr::from((*address, number(&port["port"])));
                     targets.push(json!({"targets": [target.to_string()], "labels": labels}));
                 }
             }
@@ -173,7 +167,7 @@ fn number(port: &Value) -> u16 {
 struct Place {
     dir: PathBuf,
     address: Ipv4Addr,
-    targets: Value,
+    targets: String,
     dns: SocketAddr,
 }
 
@@ -218,7 +212,7 @@ impl Place {
         // `/prometheus` is a part of `/etc/prometheus`: the longer one first.
         mounts.sort_by_key(|(inside, _)| std::cmp::Reverse(inside.len()));
         let targets = self.dir.join("targets.json");
-        std::fs::write(&targets, self.targets.to_string())?;
+        std::fs::write(&targets, &self.targets)?;
         for (_, folder) in &mounts {
             std::fs::create_dir_all(folder)?;
             let volumes = pod.spec["volumes"].as_array().into_iter().flatten();
