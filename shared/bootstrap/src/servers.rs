@@ -67,41 +67,37 @@ impl Servers {
             }
         };
         let mut served = pin!(async { tokio::try_join!(http, grpc) });
-        let failure = tokio::select! {
-            // Without having been told to stop, only a failure ends a server.
-            served = served.as_mut() => {
-                process.tasks.stop(TASKS_PATIENCE).await;
-                return served.map(|_| ());
+        let ended = async {
+            let failure = tokio::select! {
+                // Without having been told to stop, only a failure ends a server.
+                served = served.as_mut() => return served.map(|_| ()),
+                () = shutdown.cancelled() => None,
+                Some(error) = process.failed.recv() => Some(error),
+            };
+            process.readiness.shut_down();
+            match &failure {
+                None => tracing::info!(?drain_delay, "shutting down"),
+                Some(error) => tracing::error!(error = format!("{error:#}"), "shutting down"),
             }
-            () = shutdown.cancelled() => None,
-            Some(error) = process.failed.recv() => Some(error),
-        };
-        process.readiness.shut_down();
-        match &failure {
-            None => tracing::info!(?drain_delay, "shutting down"),
-            Some(error) => tracing::error!(error = format!("{error:#}"), "shutting down"),
-        }
-        tokio::select! {
-            served = served.as_mut() => {
-                process.tasks.stop(TASKS_PATIENCE).await;
-                return served.map(|_| ());
+            tokio::select! {
+                served = served.as_mut() => return served.map(|_| ()),
+                () = tokio::time::sleep(drain_delay) => stop.cancel(),
             }
-            () = tokio::time::sleep(drain_delay) => stop.cancel(),
+            let cuts = async {
+                tokio::join!(cut_after(http_grace, &http_cut), cut_after(grpc_grace, &grpc_cut));
+                std::future::pending().await
+            };
+            tokio::select! {
+                served = served => served?,
+                never = cuts => never,
+            };
+            failure.map_or(Ok(()), Err)
         }
-        let cuts = async {
-            tokio::join!(cut_after(http_grace, &http_cut), cut_after(grpc_grace, &grpc_cut));
-            std::future::pending().await
-        };
-        let served = tokio::select! {
-            served = served => served,
-            never = cuts => never,
-        };
-        let ended = process.tasks.stop(TASKS_PATIENCE).await;
-        if !ended {
+        .await;
+        if !process.tasks.stop(TASKS_PATIENCE).await {
             tracing::warn!("background tasks did not end in time");
         }
-        served?;
-        failure.map_or(Ok(()), Err)
+        ended
     }
 }
 
