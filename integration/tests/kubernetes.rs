@@ -9,13 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn overlays() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = std::fs::read_dir(repository().join("kustomize/overlays"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.join("kustomization.yaml").is_file())
-        .collect();
-    folders.sort();
-    folders
+    let folders = files(&repository().join("kustomize/overlays"));
+    folders.into_iter().filter(|path| path.join("kustomization.yaml").is_file()).collect()
 }
 
 /// Returns every component alone on top of a cluster; components that need another one bring it along.
@@ -112,12 +107,33 @@ fn every_overlay_and_every_component_renders_valid_objects_that_our_flags_and_pr
 #[test]
 fn every_alert_fires_on_its_fault_and_is_silent_otherwise() {
     let dir = tempfile::tempdir().unwrap();
-    let rules = repository().join("kustomize/components/alerts/farview-alerts.yaml");
-    let tests = repository().join("integration/kubernetes/rules/farview-alerts.test.yaml");
-    std::fs::copy(rules, dir.path().join("farview-alerts.yaml")).unwrap();
-    std::fs::copy(tests, dir.path().join("tests.yaml")).unwrap();
-    let promtool = Version::Three.promtool().unwrap();
-    run(Command::new(promtool).args(["test", "rules", "tests.yaml"]).current_dir(dir.path()));
+    let mut alerts = Vec::new();
+    for component in files(&repository().join("kustomize/components")) {
+        for file in files(&component).into_iter().filter(|file| !file.ends_with("kustomization.yaml")) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let names = text.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+            alerts.extend(names.map(str::to_owned));
+            std::fs::copy(&file, dir.path().join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    let mut tests = String::new();
+    for file in files(&repository().join("integration/kubernetes/rules")) {
+        tests += &std::fs::read_to_string(&file).unwrap();
+        std::fs::copy(&file, dir.path().join(file.file_name().unwrap())).unwrap();
+        let promtool = Version::Three.promtool().unwrap();
+        run(Command::new(promtool).args(["test", "rules"]).arg(file.file_name().unwrap()).current_dir(dir.path()));
+    }
+    assert!(alerts.len() > 20, "{alerts:?}");
+    for alert in alerts {
+        assert!(tests.contains(&format!("{{alertname=\"{alert}\"")), "no test sees {alert} fire");
+    }
+}
+
+/// Returns what a folder holds, in order.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
 }
 
 #[test]
