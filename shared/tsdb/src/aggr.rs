@@ -4,6 +4,7 @@
 //! A length of 0 says that the aggregate is absent.
 
 use crate::chunk::{Chunk, ChunkError, Encoding};
+use crate::format::put_uvarint;
 use bytes::Bytes;
 use farview_model::Aggregate;
 
@@ -44,12 +45,7 @@ pub fn encode(chunks: &[Option<Chunk>; 5]) -> Bytes {
     let len = chunks.iter().flatten().map(|chunk| chunk.data.len() + 11).sum::<usize>();
     let mut out = Vec::with_capacity(len + chunks.len());
     for chunk in chunks {
-        let mut len = chunk.as_ref().map_or(0, |chunk| chunk.data.len());
-        while len >= 0x80 {
-            out.push(len as u8 | 0x80);
-            len >>= 7;
-        }
-        out.push(len as u8);
+        put_uvarint(&mut out, chunk.as_ref().map_or(0, |chunk| chunk.data.len() as u64));
         if let Some(chunk) = chunk.as_ref().filter(|chunk| !chunk.data.is_empty()) {
             out.push(chunk.encoding as u8);
             out.extend_from_slice(&chunk.data);
