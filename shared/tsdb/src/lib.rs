@@ -11,9 +11,11 @@ mod format;
 mod histogram;
 pub mod index;
 pub mod segment;
+mod tombstones;
 mod varbit;
 mod xor;
 
 pub use chunk::{Chunk, ChunkError, Encoding, MAX_SAMPLES};
 pub use format::{FormatError, FormatFault, Section};
 pub use histogram::EncodeError;
+pub use tombstones::Tombstones;

@@ -1,0 +1,15 @@
+//! Blocks that lie in local folders.
+//!
+//! [`LocalBlock`] reads one folder as Prometheus or Thanos wrote it, by positioned reads: in memory are only its symbols and its
+//! postings offset table. [`LocalBlocks`] answers the engine from several of them.
+
+mod block;
+mod error;
+mod meta;
+mod postings;
+mod queryable;
+
+pub use block::{LocalBlock, LocalSeries};
+pub use error::LocalBlockError;
+pub use meta::LocalMeta;
+pub use queryable::{LocalBlocks, LocalBlocksConfig};
