@@ -2,7 +2,7 @@
 
 use farview_model::ErrorKind;
 use farview_promql::SourceError;
-use farview_tsdb::{ChunkError, FormatError};
+use farview_tsdb::{ChunkError, FormatError, index::IndexWriteError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -51,6 +51,14 @@ pub enum LocalBlockError {
         /// Where the series begins.
         offset: u64,
     },
+    /// The index cannot be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The index.
+        path: PathBuf,
+        /// Why.
+        source: IndexWriteError,
+    },
     /// Two blocks hold the same time at different resolutions: an answer would count samples twice.
     #[error("{a} and {b} hold the same time of the same source at different resolutions; ask one of them at a time")]
     Resolutions {
@@ -82,8 +90,8 @@ impl LocalBlockError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => ErrorKind::NotFound,
-            Self::Io { .. } => ErrorKind::Unavailable,
-            Self::Resolutions { .. } => ErrorKind::Invalid,
+            Self::Write { source: IndexWriteError::Io(_), .. } | Self::Io { .. } => ErrorKind::Unavailable,
+            Self::Write { .. } | Self::Resolutions { .. } => ErrorKind::Invalid,
             Self::TooManySeries { .. } => ErrorKind::LimitExceeded,
             Self::Format { .. } | Self::Chunk { .. } | Self::Meta { .. } | Self::Labels { .. } => ErrorKind::Corrupt,
         }

@@ -14,6 +14,7 @@ mod postings_offsets;
 pub mod series;
 mod symbols;
 mod toc;
+mod writer;
 
 pub use header::{IndexHeader, IndexHeaderError};
 pub use postings::Postings;
@@ -21,6 +22,7 @@ pub use postings_offsets::{PostingsEntry, PostingsOffsets};
 pub use series::{ChunkMeta, ChunkRef, SeriesEntry, SeriesRef};
 pub use symbols::Symbols;
 pub use toc::{TOC_LEN, Toc};
+pub use writer::{IndexSummary, IndexWriteError, IndexWriter};
 
 use crate::format::{Cursor, FormatError, FormatFault, Section};
 

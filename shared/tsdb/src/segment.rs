@@ -2,6 +2,10 @@
 //!
 //! Eight bytes of head, then for each chunk the length of its data, one byte of encoding, the data and a checksum of both.
 
+mod writer;
+
+pub use writer::{MAX_SEGMENT_LEN, SegmentSink, SegmentWriter};
+
 use crate::aggr::{self, AGGR_ENCODING};
 use crate::chunk::{Chunk, ChunkError, Encoding};
 use crate::format::{Cursor, FormatError, FormatFault, Section};

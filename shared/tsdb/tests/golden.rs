@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed step fails the test")]
 
 use bytes::Bytes;
-use farview_model::{Samples, TimeRange};
+use farview_model::{Labels, Samples, TimeRange};
 use farview_tsdb::aggr::AGGREGATES;
 use farview_tsdb::index::{
-    INDEX_HEAD_LEN, IndexHeader, IndexVersion, PostingsOffsets, SeriesEntry, SeriesRef, Symbols, Toc, postings, series,
+    ChunkMeta, INDEX_HEAD_LEN, IndexHeader, IndexVersion, IndexWriter, PostingsOffsets, SeriesEntry, SeriesRef,
+    Symbols, Toc, postings, series,
 };
-use farview_tsdb::segment::{self, StoredChunk};
+use farview_tsdb::segment::{self, MAX_SEGMENT_LEN, SegmentSink, SegmentWriter, StoredChunk};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -111,6 +112,53 @@ fn an_index_header_says_what_the_index_says() {
         let starts = |table: &PostingsOffsets| -> Vec<u64> { table.iter().map(|entry| entry.range.start).collect() };
         assert_eq!(starts(&header.postings), starts(&index.table));
     }
+}
+
+/// Segments in memory.
+#[derive(Default)]
+struct Memory(Vec<Vec<u8>>);
+
+impl SegmentSink for Memory {
+    fn begin(&mut self, segment: u32) -> std::io::Result<()> {
+        assert_eq!(segment as usize, self.0.len());
+        self.0.push(vec![]);
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.last_mut().unwrap().extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_read_is_written_again_byte_for_byte() {
+    let mut exact = 0;
+    for block in blocks() {
+        let index = Index::open(&block);
+        let segment = Bytes::from(std::fs::read(block.join("chunks").join(segment::file_name(0))).unwrap());
+        let mut segments = SegmentWriter::new(Memory::default(), MAX_SEGMENT_LEN);
+        let mut writer = IndexWriter::new(Vec::new(), index.symbols.iter()).unwrap();
+        for (reference, (labels, entry)) in index.series() {
+            let labels = Labels::from_pairs(labels);
+            let read = |meta: &ChunkMeta| segment::read(&segment, meta.reference.offset() as usize).unwrap();
+            let chunks: Vec<_> = entry.chunks.iter().map(read).collect();
+            let chunks: Vec<(u8, &[u8])> = chunks.iter().map(|chunk| (chunk.encoding, &chunk.data[..])).collect();
+            let refs = segments.write(&chunks).unwrap();
+            let metas: Vec<ChunkMeta> =
+                entry.chunks.iter().zip(refs).map(|(meta, at)| ChunkMeta { reference: at, ..*meta }).collect();
+            assert_eq!(writer.add_series(&labels, &metas).unwrap(), reference);
+        }
+        assert_eq!(segments.finish().0, [segment.to_vec()]);
+        let (written, summary) = writer.finish().unwrap();
+        assert_eq!(summary.len, written.len() as u64);
+        // Prometheus 2 wrote label indices too.
+        if index.toc.label_indices == index.toc.postings {
+            assert!(written == index.bytes, "{block:?}");
+            exact += 1;
+        }
+    }
+    assert!(blocks().is_empty() || exact > 10);
 }
 
 #[test]

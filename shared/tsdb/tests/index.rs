@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use bytes::Bytes;
-use farview_model::TimeRange;
+use farview_model::{Labels, TimeRange};
 use farview_tsdb::index::{
-    IndexHeader, IndexHeaderError, IndexVersion, PostingsOffsets, SeriesEntry, SeriesRef, Symbols, Toc, postings,
-    series,
+    ChunkMeta, ChunkRef, IndexHeader, IndexHeaderError, IndexVersion, IndexWriteError, IndexWriter, PostingsOffsets,
+    SeriesEntry, SeriesRef, Symbols, Toc, postings, series,
 };
+use farview_tsdb::segment::{SegmentSink, SegmentWriter};
 use farview_tsdb::{FormatFault, segment};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -264,7 +265,102 @@ fn a_chunk_is_read_from_any_range_and_says_how_much_is_missing() {
     assert!(!segment::encoded_len(&[0xff; 5]).unwrap_err().is_truncated());
 }
 
+/// Segments in memory.
+#[derive(Default)]
+struct Memory(Vec<Vec<u8>>);
+
+impl SegmentSink for Memory {
+    fn begin(&mut self, segment: u32) -> std::io::Result<()> {
+        assert_eq!(segment as usize, self.0.len());
+        self.0.push(vec![]);
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.last_mut().unwrap().extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+#[test]
+fn segments_are_cut_before_they_grow_too_long() {
+    let mut writer = SegmentWriter::new(Memory::default(), 200);
+    let data = [50, 60, 40, 300, 10, 10, 100].map(|len| vec![7u8; len]);
+    let chunks: Vec<(u8, &[u8])> = data.iter().map(|data| (1, &data[..])).collect();
+    let mut refs = writer.write(&chunks[..3]).unwrap();
+    refs.extend(writer.write(&chunks[3..]).unwrap());
+    let segments = writer.finish().0;
+    // A chunk that is too long alone has a segment of its own.
+    assert_eq!(refs.iter().map(|at| at.segment()).collect::<Vec<_>>(), [0, 0, 0, 1, 2, 2, 2]);
+    assert_eq!(segments.len(), 3);
+    for (at, (encoding, data)) in refs.iter().zip(&chunks) {
+        let segment = Bytes::from(segments[at.segment() as usize].clone());
+        segment::check_head(&segment).unwrap();
+        let chunk = segment::read(&segment, at.offset() as usize).unwrap();
+        assert_eq!((chunk.encoding, &chunk.data[..]), (*encoding, *data));
+    }
+}
+
+#[test]
+fn what_is_not_in_order_is_not_written() {
+    let labels = |value: &str| Labels::from_pairs([("a", value)]);
+    let meta = |mint, maxt, at| ChunkMeta { mint, maxt, reference: ChunkRef(at) };
+    let writer = || IndexWriter::new(Vec::new(), ["a", "b", "c"]).unwrap();
+    assert!(matches!(IndexWriter::new(Vec::new(), ["b", "a"]), Err(IndexWriteError::Symbols(_))));
+    assert!(matches!(writer().add_series(&labels("x"), &[]), Err(IndexWriteError::UnknownSymbol(_))));
+    for chunks in
+        [[meta(5, 9, 8), meta(4, 9, 20)], [meta(5, 9, 20), meta(10, 19, 8)], [meta(5, 4, 8), meta(10, 19, 20)]]
+    {
+        assert!(matches!(writer().add_series(&labels("b"), &chunks), Err(IndexWriteError::Chunks(_))));
+    }
+    let mut writer = writer();
+    writer.add_series(&labels("c"), &[meta(1, 2, 8)]).unwrap();
+    for value in ["b", "c"] {
+        assert!(matches!(writer.add_series(&labels(value), &[]), Err(IndexWriteError::Series(_))));
+    }
+    let (index, summary) = writer.finish().unwrap();
+    assert_eq!((summary.series, summary.len), (1, index.len() as u64));
+}
+
 proptest! {
+    #[test]
+    fn an_index_that_is_written_is_read_again(pods in proptest::collection::btree_set("[a-z]{0,3}", 1..80), chunks in proptest::collection::vec((0..50i64, 0..500i64, 1..90u64), 0..20)) {
+        let sets: std::collections::BTreeSet<Labels> =
+            pods.iter().map(|pod| Labels::from_pairs([("job", "j"), ("pod", pod)])).collect();
+        let mut symbols: std::collections::BTreeSet<&str> = pods.iter().map(String::as_str).collect();
+        symbols.extend(["job", "j", "pod"]);
+        let mut writer = IndexWriter::new(Vec::new(), symbols).unwrap();
+        let (mut at, mut end) = (8, -1000);
+        let mut written = vec![];
+        for labels in &sets {
+            let metas: Vec<ChunkMeta> = chunks.iter().map(|(gap, len, size)| {
+                let meta = ChunkMeta { mint: end + gap, maxt: end + gap + len, reference: ChunkRef(at) };
+                (at, end) = (at + size, meta.maxt);
+                meta
+            }).collect();
+            written.push((writer.add_series(labels, &metas).unwrap(), metas));
+        }
+        let (index, summary) = writer.finish().unwrap();
+        let toc = Toc::decode(&index).unwrap();
+        prop_assert_eq!(toc, summary.toc);
+        let part = |range: std::ops::Range<u64>| Bytes::copy_from_slice(&index[range.start as usize..range.end as usize]);
+        let symbols = Symbols::decode(part(toc.symbols_range()), IndexVersion::V2).unwrap();
+        let table = PostingsOffsets::decode(part(toc.postings_table_range(index.len() as u64)), toc.postings_end()).unwrap();
+        let all = postings::decode(&part(table.all().unwrap())).unwrap().to_vec();
+        prop_assert_eq!(&all, &written.iter().map(|(reference, _)| *reference).collect::<Vec<_>>());
+        let mut entry = SeriesEntry::default();
+        for ((reference, metas), labels) in written.iter().zip(&sets) {
+            series::decode(&index[reference.offset(IndexVersion::V2) as usize..], TimeRange::ALL, &mut entry).unwrap();
+            prop_assert_eq!(&entry.chunks, metas);
+            let text = |symbol: &u32| symbols.get(*symbol).unwrap();
+            prop_assert!(entry.labels.iter().map(|(n, v)| (text(n), text(v))).eq(labels.iter()));
+            for (name, value) in labels.iter() {
+                let list = postings::decode(&part(table.find(name, value).unwrap())).unwrap().to_vec();
+                prop_assert!(list.contains(reference));
+            }
+        }
+    }
+
     #[test]
     fn any_bytes_are_read_or_refused(content in proptest::collection::vec(any::<u8>(), 0..200), rest in 0usize..10) {
         let mut with_frame = framed(content.clone()).to_vec();
