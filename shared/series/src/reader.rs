@@ -3,8 +3,9 @@
 use crate::counter::CounterTotal;
 use crate::dedup::{DedupFunc, dedup};
 use crate::{AggrChunk, ChunkData};
-use farview_model::{Samples, TimeRange};
+use farview_model::{FloatHistogram, Samples, TimeRange};
 use farview_tsdb::{Chunk, ChunkError};
+use std::sync::Arc;
 
 /// What stands for a window of downsampled data, by the function that will read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -134,7 +135,7 @@ impl SeriesReader {
             Reading::Max => read(&aggregated.max, out),
             Reading::Count => read(&aggregated.count, out),
             Reading::Sum => read(&aggregated.sum, out),
-            Reading::Counter => read(&aggregated.counter, out),
+            Reading::Counter => aggregated.counter.as_ref().map_or(Ok(()), |chunk| chunk.decode_counter(range, out)),
             Reading::Average => {
                 let (mut sums, mut counts) = (Samples::default(), Samples::default());
                 read(&aggregated.sum, &mut sums)?;
@@ -148,15 +149,22 @@ impl SeriesReader {
 
 /// Divides sums by counts of equal times.
 fn average(sums: &Samples, counts: &Samples, out: &mut Samples) {
-    let mut counts = counts.timestamps.iter().zip(&counts.values).peekable();
+    let numbers = counts.timestamps.iter().zip(&counts.values);
+    let mut counts = numbers.clone().peekable();
     for (t, sum) in sums.timestamps.iter().zip(&sums.values) {
         while counts.next_if(|(at, _)| *at < t).is_some() {}
         if let Some((_, count)) = counts.next_if(|(at, _)| *at == t) {
             out.push(*t, sum / count);
         }
     }
-    for (t, histogram) in sums.histogram_timestamps.iter().zip(&sums.histograms) {
-        out.push_histogram(*t, std::sync::Arc::clone(histogram));
+    let mut counts = numbers.clone().peekable();
+    for (t, sum) in sums.histogram_timestamps.iter().zip(&sums.histograms) {
+        while counts.next_if(|(at, _)| *at < t).is_some() {}
+        if let Some((_, count)) = counts.next_if(|(at, _)| *at == t) {
+            let mut mean = FloatHistogram::clone(sum);
+            mean.divide_by(*count);
+            out.push_histogram(*t, Arc::new(mean));
+        }
     }
 }
 
@@ -176,4 +184,43 @@ fn pseudo_replicas<'a>(chunks: impl Iterator<Item = &'a AggrChunk>) -> Vec<Vec<&
         }
     }
     lists
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk_series::Aggregated;
+
+    #[test]
+    fn the_average_of_downsampled_histograms_is_their_sum_divided_by_how_many_they_were() {
+        let sum = FloatHistogram {
+            count: 12.0,
+            zero_count: 3.0,
+            sum: 30.0,
+            positive_spans: vec![farview_model::Span { offset: 1, length: 2 }],
+            positive_buckets: vec![6.0, 3.0],
+            ..FloatHistogram::default()
+        };
+        let times = [299_999, 599_999];
+        let sums = vec![Arc::new(sum.clone()), Arc::new(sum.clone())];
+        let sums = Chunk::encode_float_histograms(&times, &sums).unwrap().remove(0);
+        // The second window has no count: what is not known is left out.
+        let counts = Chunk::encode_xor(&times[..1], &[3.0]);
+        let data = ChunkData::Aggregated(Box::new(Aggregated {
+            sum: Some(sums),
+            count: Some(counts),
+            ..Aggregated::default()
+        }));
+        let chunks = [AggrChunk { mint: times[0], maxt: times[1], data }];
+        let read = |func: &str| {
+            let mut out = Samples::default();
+            SeriesReader::new(func, DedupFunc::Penalty).read(&chunks, TimeRange::ALL, &mut out).unwrap();
+            out
+        };
+        let mean =
+            FloatHistogram { count: 4.0, zero_count: 1.0, sum: 10.0, positive_buckets: vec![2.0, 1.0], ..sum.clone() };
+        let average = read("");
+        assert_eq!((average.histogram_timestamps, average.histograms), (vec![299_999], vec![Arc::new(mean)]));
+        assert_eq!(*read("sum_over_time").histograms[0], sum);
+    }
 }

@@ -90,6 +90,26 @@ impl ChunkError {
     }
 }
 
+pub(crate) const TIMES_FALL: &str = "the times of the samples do not rise";
+
+/// The order that the times of a chunk must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Every sample is later than the one before.
+    Rising,
+    /// A sample may have the time of the one before, as in the counters of downsampled data.
+    NotFalling,
+}
+
+impl Order {
+    /// Returns the time that comes `delta` after `t`; `None` if it may not.
+    #[inline(always)]
+    pub(crate) fn next(self, t: i64, delta: i64) -> Option<i64> {
+        let least = if self == Self::Rising { 1 } else { 0 };
+        if delta < least { None } else { t.checked_add(delta) }
+    }
+}
+
 /// Reads the sample count in front of every chunk; refuses one that the data cannot hold (a sample takes two bits).
 pub(crate) fn sample_count(data: &[u8]) -> Result<usize, ChunkError> {
     let Some(head) = data.get(..2) else { return Err(ChunkError::Truncated { offset: 0, len: data.len() }) };
@@ -109,23 +129,36 @@ impl Chunk {
         sample_count(&self.data)
     }
 
-    /// Decodes the samples that lie in `range` and appends them to `out`.
+    /// Decodes the samples that lie in `range` and appends them to `out`. Their times rise.
     ///
     /// # Errors
     /// [`ChunkError`] if the chunk is malformed; `out` then holds what came before the fault.
     pub fn decode(&self, range: TimeRange, out: &mut Samples) -> Result<(), ChunkError> {
+        self.decode_ordered(range, Order::Rising, out)
+    }
+
+    /// Decodes the counter of downsampled data, in which a time may come again: that of the first sample in the first window,
+    /// and at the end, with the last raw value. Else as [`Chunk::decode`].
+    ///
+    /// # Errors
+    /// As [`Chunk::decode`].
+    pub fn decode_counter(&self, range: TimeRange, out: &mut Samples) -> Result<(), ChunkError> {
+        self.decode_ordered(range, Order::NotFalling, out)
+    }
+
+    fn decode_ordered(&self, range: TimeRange, order: Order, out: &mut Samples) -> Result<(), ChunkError> {
         match self.encoding {
             Encoding::Xor => {
                 let before = out.timestamps.len();
-                let result = xor::decode(&self.data, range, &mut out.timestamps, &mut out.values);
+                let result = xor::decode(&self.data, range, order, &mut out.timestamps, &mut out.values);
                 if !out.start_timestamps.is_empty() {
                     let added = out.timestamps.len() - before;
                     out.start_timestamps.extend(std::iter::repeat_n(0, added));
                 }
                 result
             }
-            Encoding::Histogram => histogram::decode::<IntegerCounts>(&self.data, range, out),
-            Encoding::FloatHistogram => histogram::decode::<FloatCounts>(&self.data, range, out),
+            Encoding::Histogram => histogram::decode::<IntegerCounts>(&self.data, range, order, out),
+            Encoding::FloatHistogram => histogram::decode::<FloatCounts>(&self.data, range, order, out),
             encoding => Err(ChunkError::Unsupported(encoding)),
         }
     }

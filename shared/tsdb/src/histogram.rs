@@ -16,7 +16,7 @@ pub(crate) use float::FloatCounts;
 pub(crate) use integer::IntegerCounts;
 
 use crate::bits::{BitReader, EndOfData};
-use crate::chunk::ChunkError;
+use crate::chunk::{ChunkError, Order, TIMES_FALL};
 use crate::varbit;
 use farview_model::{CounterResetHint, FloatHistogram, Samples, TimeRange, is_stale_nan};
 use layout::{Layout, bucket_count};
@@ -55,14 +55,19 @@ pub(crate) trait Counts: Sized {
 }
 
 /// Decodes the samples of `data` that lie in `range` and appends them to `out`.
-pub(crate) fn decode<C: Counts>(data: &[u8], range: TimeRange, out: &mut Samples) -> Result<(), ChunkError> {
+pub(crate) fn decode<C: Counts>(
+    data: &[u8],
+    range: TimeRange,
+    order: Order,
+    out: &mut Samples,
+) -> Result<(), ChunkError> {
     let count = crate::chunk::sample_count(data)?;
     let Some(body) = data.get(HEADER_LEN..) else {
         return if count == 0 { Ok(()) } else { Err(ChunkError::Truncated { offset: data.len(), len: data.len() }) };
     };
     let gauge = data[2] & RESET_MASK == GAUGE;
     let mut bits = BitReader::new(body);
-    walk::<C>(&mut bits, count, gauge, range, out).map_err(|fault| {
+    walk::<C>(&mut bits, count, gauge, (range, order), out).map_err(|fault| {
         let offset = (HEADER_LEN + bits.offset()).min(data.len());
         match fault {
             Fault::End => ChunkError::Truncated { offset, len: data.len() },
@@ -75,7 +80,7 @@ fn walk<C: Counts>(
     bits: &mut BitReader<'_>,
     count: usize,
     gauge: bool,
-    range: TimeRange,
+    (range, order): (TimeRange, Order),
     out: &mut Samples,
 ) -> Result<(), Fault> {
     if count == 0 {
@@ -89,7 +94,7 @@ fn walk<C: Counts>(
     for i in 0..count {
         if i > 0 {
             delta = delta.wrapping_add(varbit::read_int(bits)?);
-            t = t.wrapping_add(delta);
+            t = order.next(t, delta).ok_or(Fault::Malformed(TIMES_FALL))?;
             counts.advance(bits)?;
         }
         if t > range.maxt {

@@ -4,16 +4,30 @@
 //! value with the value before, without its leading and trailing zeros.
 
 use crate::bits::{BitReader, BitWriter, EndOfData};
-use crate::chunk::ChunkError;
+use crate::chunk::{ChunkError, Order, TIMES_FALL};
 use farview_model::TimeRange;
 
 /// Widths of the time differences, by the number of ones in their prefix.
 const DOD_BITS: [usize; 5] = [0, 14, 17, 20, 64];
 
+/// Why decoding stopped; where is known to whoever holds the reader.
+#[derive(Debug)]
+enum Fault {
+    End,
+    Order,
+}
+
+impl From<EndOfData> for Fault {
+    fn from(EndOfData: EndOfData) -> Self {
+        Self::End
+    }
+}
+
 /// Decodes the samples of `data` that lie in `range` and appends them to the columns.
 pub(crate) fn decode(
     data: &[u8],
     range: TimeRange,
+    order: Order,
     timestamps: &mut Vec<i64>,
     values: &mut Vec<f64>,
 ) -> Result<(), ChunkError> {
@@ -21,19 +35,27 @@ pub(crate) fn decode(
     timestamps.reserve(count);
     values.reserve(count);
     let mut bits = BitReader::new(&data[2..]);
-    walk(&mut bits, count, |t, value| {
+    walk(&mut bits, count, order, |t, value| {
         if range.contains(t) {
             timestamps.push(t);
             values.push(value);
         }
         t <= range.maxt
     })
-    .map_err(|EndOfData| ChunkError::Truncated { offset: 2 + bits.offset(), len: data.len() })
+    .map_err(|fault| match fault {
+        Fault::End => ChunkError::Truncated { offset: 2 + bits.offset(), len: data.len() },
+        Fault::Order => ChunkError::Malformed { offset: 2 + bits.offset(), reason: TIMES_FALL },
+    })
 }
 
 /// Goes over the samples until `sample` says no.
 #[inline(always)]
-fn walk(bits: &mut BitReader<'_>, count: usize, mut sample: impl FnMut(i64, f64) -> bool) -> Result<(), EndOfData> {
+fn walk(
+    bits: &mut BitReader<'_>,
+    count: usize,
+    order: Order,
+    mut sample: impl FnMut(i64, f64) -> bool,
+) -> Result<(), Fault> {
     if count == 0 {
         return Ok(());
     }
@@ -44,14 +66,14 @@ fn walk(bits: &mut BitReader<'_>, count: usize, mut sample: impl FnMut(i64, f64)
     }
     let mut delta = bits.uvarint()? as i64;
     let mut window = Window::default();
-    t = t.wrapping_add(delta);
+    t = order.next(t, delta).ok_or(Fault::Order)?;
     value = window.next(bits, value)?;
     if !sample(t, f64::from_bits(value)) {
         return Ok(());
     }
     for _ in 2..count {
         delta = delta.wrapping_add(delta_of_delta(bits)?);
-        t = t.wrapping_add(delta);
+        t = order.next(t, delta).ok_or(Fault::Order)?;
         value = window.next(bits, value)?;
         if !sample(t, f64::from_bits(value)) {
             return Ok(());

@@ -191,6 +191,9 @@ fn every_chunk_is_read_and_has_the_times_that_the_index_says() {
                 StoredChunk::Aggregated(chunks) => {
                     aggregated += 1;
                     assert!(chunks.iter().all(|chunk| chunk.is_some()), "{AGGREGATES:?}");
+                    let mut counter = Samples::default();
+                    chunks[4].as_ref().unwrap().decode_counter(TimeRange::ALL, &mut counter).unwrap();
+                    assert!(counter.timestamps.len() > 1);
                     for chunk in chunks.iter().flatten().take(4) {
                         let (first, last) = times(chunk);
                         assert!(meta.mint <= first && last <= meta.maxt, "{first} {last} {meta:?}");

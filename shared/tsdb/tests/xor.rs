@@ -61,3 +61,29 @@ proptest! {
         }
     }
 }
+
+/// A time that comes again, and one that falls; only the counter of downsampled data may have the first.
+#[test]
+fn times_that_do_not_rise_are_refused() {
+    let histogram = std::sync::Arc::new(farview_model::FloatHistogram::default());
+    let histograms =
+        |times: &[i64]| Chunk::encode_float_histograms(times, &vec![histogram.clone(); times.len()]).unwrap();
+    for (times, rise, do_not_fall) in [
+        (&[1i64, 2, 3, 9][..], true, true),
+        (&[1, 2, 2], false, true),
+        (&[2, 2, 3], false, true),
+        (&[3, 2, 4], false, false),
+        (&[1, 5, 4], false, false),
+        (&[1, i64::MAX, i64::MIN], false, false),
+    ] {
+        let mut chunks = vec![Chunk::encode_xor(times, &vec![1.0; times.len()])];
+        // Whether the encoder of histograms cuts here is its own matter.
+        chunks.extend(histograms(times).into_iter().filter(|chunk| chunk.num_samples() == Ok(times.len())));
+        for chunk in chunks {
+            let (mut out, mut counter) = (Samples::default(), Samples::default());
+            assert_eq!(chunk.decode(TimeRange::ALL, &mut out).is_ok(), rise, "{times:?}");
+            assert_eq!(chunk.decode_counter(TimeRange::ALL, &mut counter).is_ok(), do_not_fall, "{times:?}");
+            assert!(out.timestamps.is_sorted_by(|a, b| a < b) && out.histogram_timestamps.is_sorted_by(|a, b| a < b));
+        }
+    }
+}
