@@ -134,11 +134,18 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], FormatError> {
-        let taken = self.at.checked_add(count).and_then(|end| self.bytes.get(self.at..end));
-        let more = count.saturating_sub(self.left());
-        let taken = taken.ok_or(FormatError::truncated(self.section, self.at, more))?;
-        self.at += count;
-        Ok(taken)
+        match self.bytes.get(self.at..).and_then(|rest| rest.get(..count)) {
+            Some(taken) => {
+                self.at += count;
+                Ok(taken)
+            }
+            None => Err(self.truncated(count)),
+        }
+    }
+
+    #[cold]
+    fn truncated(&self, count: usize) -> FormatError {
+        FormatError::truncated(self.section, self.at, count - self.left())
     }
 
     pub(crate) fn u8(&mut self) -> Result<u8, FormatError> {
@@ -153,20 +160,46 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_be_bytes(self.take(8)?.try_into().expect("eight bytes were taken")))
     }
 
+    /// Reads an unsigned LEB128 number. One byte is usual; the lengths of others vary without a pattern, and of up to eight bytes
+    /// the end is found and the sevens are joined without a branch.
     #[inline]
     pub(crate) fn uvarint(&mut self) -> Result<u64, FormatError> {
-        let mut value = 0u64;
-        for shift in (0..70).step_by(7) {
-            let byte = self.u8()?;
-            if shift == 63 && byte > 1 {
-                return Err(self.malformed("a number has more than 64 bits"));
+        const HIGH: u64 = 0x8080_8080_8080_8080;
+        if let Some(byte) = self.bytes.get(self.at).filter(|byte| **byte < 0x80) {
+            self.at += 1;
+            return Ok(u64::from(*byte));
+        }
+        if let Some(eight) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<8>()) {
+            let word = u64::from_le_bytes(*eight);
+            let ends = !word & HIGH;
+            if ends != 0 {
+                let bits = ends.trailing_zeros() + 1;
+                self.at += bits as usize / 8;
+                return Ok(join_sevens(word & (u64::MAX >> (64 - bits)) & !HIGH));
             }
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
+        }
+        self.bytewise_uvarint()
+    }
+
+    fn bytewise_uvarint(&mut self) -> Result<u64, FormatError> {
+        let mut value = 0u64;
+        for (i, byte) in self.bytes.get(self.at..).unwrap_or_default().iter().take(10).enumerate() {
+            value |= u64::from(byte & 0x7f) << (7 * i);
+            if *byte < 0x80 && (i < 9 || *byte < 2) {
+                self.at += i + 1;
                 return Ok(value);
             }
         }
-        Err(self.malformed("a number has more than 64 bits"))
+        Err(self.no_uvarint())
+    }
+
+    /// Says why there is no number here.
+    #[cold]
+    fn no_uvarint(&self) -> FormatError {
+        match self.left() {
+            0..10 => FormatError::truncated(self.section, self.bytes.len(), 1),
+            _ => self.malformed("a number has more than 64 bits"),
+        }
     }
 
     #[inline]
@@ -206,6 +239,14 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Joins the low seven bits of eight bytes, the lowest first.
+#[inline]
+fn join_sevens(bytes: u64) -> u64 {
+    let pairs = bytes & 0x007f_007f_007f_007f | (bytes & 0x7f00_7f00_7f00_7f00) >> 1;
+    let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+    fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4
+}
+
 /// Takes a frame of four bytes length, content, and checksum of the content from the beginning of `bytes`, and checks it;
 /// the content begins at byte 4.
 pub(crate) fn framed(section: Section, bytes: &[u8]) -> Result<&[u8], FormatError> {
@@ -225,4 +266,33 @@ pub(crate) fn put_uvarint(out: &mut Vec<u8>, mut value: u64) {
         value >>= 7;
     }
     out.push(value as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_again_wherever_they_lie() {
+        let shifts = (0..64)
+            .flat_map(|shift| [1u64 << shift, (1u64 << shift) - 1, u64::MAX >> shift, 0x5a5a_5a5a_5a5a_5a5a >> shift]);
+        for number in shifts {
+            let mut bytes = vec![];
+            put_uvarint(&mut bytes, number);
+            let len = bytes.len();
+            for rest in [0, 1, 7, 12] {
+                bytes.resize(len + rest, 0xff);
+                let mut cursor = Cursor::new(Section::Series, &bytes, 0);
+                assert_eq!((cursor.uvarint(), cursor.at()), (Ok(number), len), "{number} and {rest} bytes more");
+            }
+            for cut in 0..len {
+                let error = Cursor::new(Section::Series, &bytes[..cut], 0).uvarint().unwrap_err();
+                assert!(error.is_truncated(), "{number} cut at {cut}");
+            }
+        }
+        for long in [[0xff; 10], [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]] {
+            let error = Cursor::new(Section::Series, &long, 0).uvarint().unwrap_err();
+            assert!(!error.is_truncated());
+        }
+    }
 }

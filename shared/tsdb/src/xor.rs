@@ -32,17 +32,25 @@ pub(crate) fn decode(
     values: &mut Vec<f64>,
 ) -> Result<(), ChunkError> {
     let count = crate::chunk::sample_count(data)?;
-    timestamps.reserve(count);
-    values.reserve(count);
+    let before = timestamps.len();
+    debug_assert_eq!(before, values.len());
+    // Written by index into room made before: pushing costs as much as decoding.
+    timestamps.resize(before + count, 0);
+    values.resize(before + count, 0.0);
+    let (times, numbers) = (&mut timestamps[before..], &mut values[before..]);
+    let mut kept = 0;
     let mut bits = BitReader::new(&data[2..]);
-    walk(&mut bits, count, order, |t, value| {
-        if range.contains(t) {
-            timestamps.push(t);
-            values.push(value);
+    let result = walk(&mut bits, count, order, |t, value| {
+        if t > range.maxt {
+            return false;
         }
-        t <= range.maxt
-    })
-    .map_err(|fault| match fault {
+        (times[kept], numbers[kept]) = (t, value);
+        kept += usize::from(t >= range.mint);
+        true
+    });
+    timestamps.truncate(before + kept);
+    values.truncate(before + kept);
+    result.map_err(|fault| match fault {
         Fault::End => ChunkError::Truncated { offset: 2 + bits.offset(), len: data.len() },
         Fault::Order => ChunkError::Malformed { offset: 2 + bits.offset(), reason: TIMES_FALL },
     })
@@ -56,25 +64,22 @@ fn walk(
     order: Order,
     mut sample: impl FnMut(i64, f64) -> bool,
 ) -> Result<(), Fault> {
-    if count == 0 {
-        return Ok(());
-    }
-    let mut t = bits.varint()?;
-    let mut value = bits.bits(64)?;
-    if !sample(t, f64::from_bits(value)) || count == 1 {
-        return Ok(());
-    }
-    let mut delta = bits.uvarint()? as i64;
+    let (mut t, mut delta, mut value) = (0i64, 0i64, 0u64);
     let mut window = Window::default();
-    t = order.next(t, delta).ok_or(Fault::Order)?;
-    value = window.next(bits, value)?;
-    if !sample(t, f64::from_bits(value)) {
-        return Ok(());
-    }
-    for _ in 2..count {
-        delta = delta.wrapping_add(delta_of_delta(bits)?);
-        t = order.next(t, delta).ok_or(Fault::Order)?;
-        value = window.next(bits, value)?;
+    // One call of `sample`, so that it is inlined.
+    for i in 0..count {
+        if i > 1 {
+            delta = delta.wrapping_add(delta_of_delta(bits)?);
+            t = order.next(t, delta).ok_or(Fault::Order)?;
+            value = window.next(bits, value)?;
+        } else if i == 1 {
+            delta = bits.uvarint()? as i64;
+            t = order.next(t, delta).ok_or(Fault::Order)?;
+            value = window.next(bits, value)?;
+        } else {
+            t = bits.varint()?;
+            value = bits.bits(64)?;
+        }
         if !sample(t, f64::from_bits(value)) {
             return Ok(());
         }
