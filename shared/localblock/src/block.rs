@@ -183,12 +183,12 @@ impl LocalBlock {
             let start = first.reference.0;
             let together = |meta: &&ChunkMeta| {
                 meta.reference.segment() == first.reference.segment()
-                    && (start..start + READ_AT_ONCE).contains(&meta.reference.0)
+                    && (start..start.saturating_add(READ_AT_ONCE)).contains(&meta.reference.0)
             };
             let count = rest.iter().take_while(together).count();
             let (now, later) = rest.split_at(count);
             rest = later;
-            let end = now.iter().map(|meta| meta.reference.0).max().unwrap_or(start) + CHUNK_GUESS;
+            let end = now.iter().map(|meta| meta.reference.0).max().unwrap_or(start).saturating_add(CHUNK_GUESS);
             let segment = self.segment(first)?;
             let bytes =
                 segment.read(u64::from(first.reference.offset())..u64::from(first.reference.offset()) + end - start)?;

@@ -101,6 +101,55 @@ fn what_is_written_is_read_again() {
     assert_eq!(found[0].1.histogram_timestamps, times());
 }
 
+/// Reads all that can be read of a block.
+fn try_read(folder: &Path) -> Result<usize, String> {
+    let block = LocalBlock::open(folder).map_err(|error| error.to_string())?;
+    let all = block.series(&[], TimeRange::ALL, 10_000).map_err(|error| error.to_string())?;
+    let mut out = Samples::default();
+    for series in all.iter().step_by(7) {
+        let chunks = block.chunks(series).map_err(|error| error.to_string())?;
+        let reader = SeriesReader::new("", DedupFunc::Chain);
+        reader.read(&chunks, TimeRange::ALL, &mut out).map_err(|error| error.to_string())?;
+    }
+    Ok(out.len())
+}
+
+#[test]
+fn a_damaged_block_is_refused_by_name_or_read_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, _) = write(dir.path());
+    let whole = try_read(&folder).unwrap();
+    assert_eq!(whole, 43 * SAMPLES as usize);
+    let mut random = 0x9E37_79B9_7F4A_7C15u64;
+    let mut refused = 0;
+    for name in ["index", "chunks/000001", "tombstones"] {
+        let path = folder.join(name);
+        let bytes = std::fs::read(&path).unwrap();
+        for round in 0..150 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let at = (random >> 8) as usize % bytes.len();
+            let mut damaged = bytes.clone();
+            match round % 5 {
+                0 => damaged.truncate(at),
+                _ => damaged[at] ^= 1 << (random % 8),
+            }
+            std::fs::write(&path, &damaged).unwrap();
+            match try_read(&folder) {
+                // What was damaged was not read: padding, or a series that was left out.
+                Ok(samples) => assert_eq!(samples, whole, "{name}: byte {at}, round {round}"),
+                Err(error) => {
+                    assert!(error.contains(folder.to_str().unwrap()), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+        std::fs::write(&path, &bytes).unwrap();
+    }
+    assert!(refused > 200, "{refused}");
+}
+
 #[tokio::test]
 async fn promtool_and_prometheus_read_what_is_written() -> anyhow::Result<()> {
     for version in Version::available() {

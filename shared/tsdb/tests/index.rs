@@ -362,6 +362,19 @@ proptest! {
     }
 
     #[test]
+    fn a_section_of_series_is_read_from_wherever_it_begins(base in prop_oneof![0..100_000u64, any::<u64>()], v1 in any::<bool>()) {
+        let version = if v1 { IndexVersion::V1 } else { IndexVersion::V2 };
+        let padding = if v1 { 0 } else { (base.wrapping_neg() % 16) as usize };
+        let bytes = [&vec![0; padding][..], &series_bytes()].concat();
+        let found = series::SeriesSection::new(&bytes, base, version).next(&mut SeriesEntry::default());
+        let reference = base.checked_add(padding as u64).map(|at| if v1 { at } else { at / 16 });
+        match reference.and_then(|reference| u32::try_from(reference).ok()) {
+            Some(reference) => prop_assert_eq!(found, Ok(Some(SeriesRef(reference)))),
+            None => prop_assert!(found.is_err()),
+        }
+    }
+
+    #[test]
     fn any_bytes_are_read_or_refused(content in proptest::collection::vec(any::<u8>(), 0..200), rest in 0usize..10) {
         let mut with_frame = framed(content.clone()).to_vec();
         with_frame.extend(vec![0xff; rest]);

@@ -152,10 +152,11 @@ impl<'a> SeriesSection<'a> {
     /// # Errors
     /// [`FormatError`] with an offset in the index. Where the next series would begin is then not known.
     pub fn next(&mut self, out: &mut SeriesEntry) -> Result<Option<SeriesRef>, FormatError> {
-        let place = match self.version {
-            IndexVersion::V1 => self.base + self.at as u64,
-            IndexVersion::V2 => (self.base + self.at as u64).next_multiple_of(SERIES_ALIGN),
-        };
+        let place = self.base.checked_add(self.at as u64).and_then(|place| match self.version {
+            IndexVersion::V1 => Some(place),
+            IndexVersion::V2 => place.checked_next_multiple_of(SERIES_ALIGN),
+        });
+        let place = place.ok_or(FormatError { section: Section::Series, offset: self.base, fault: TOO_LARGE })?;
         self.at = usize::try_from(place - self.base).unwrap_or(usize::MAX);
         let Some(rest) = self.bytes.get(self.at..).filter(|rest| !rest.is_empty()) else { return Ok(None) };
         // A series is never empty: a length of 0 is the padding in front of the next section.

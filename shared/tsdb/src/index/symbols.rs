@@ -8,6 +8,8 @@ use bytes::Bytes;
 const SAMPLE: usize = 32;
 /// Length and count in front of the first symbol.
 const FIRST: usize = 8;
+/// Label names and values are shorter, bytes.
+const MAX_SYMBOL_LEN: usize = 1 << 28;
 
 /// The symbols of an index.
 ///
@@ -41,7 +43,10 @@ impl Symbols {
             if i % SAMPLE == 0 {
                 samples.push(cursor.at() as u32);
             }
-            cursor.text()?;
+            let at = cursor.at();
+            if cursor.text()?.len() >= MAX_SYMBOL_LEN {
+                return Err(FormatError::malformed(Section::Symbols, at, "a symbol is longer than labels can be"));
+            }
         }
         Ok(Self { section, version, count, samples })
     }
