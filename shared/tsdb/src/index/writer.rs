@@ -1,5 +1,5 @@
-//! Writes an index of version 2, byte for byte as Prometheus 3 does of the same symbols and series: without label indices,
-//! which nobody reads.
+//! Writes an index of version 2, byte for byte as Prometheus does of the same symbols and series. Newer Prometheus leaves the
+//! label indices out, which nobody reads; Prometheus 2 and 3.5 write them.
 
 use super::{ALL_POSTINGS, ChunkMeta, INDEX_MAGIC, IndexVersion, SeriesRef, Toc, series::SERIES_ALIGN};
 use crate::format::{crc32c, put_uvarint};
@@ -46,6 +46,7 @@ pub struct IndexWriter<W> {
     all: Vec<SeriesRef>,
     /// Series by numbers of name and value; numbers rise as the texts do.
     postings: BTreeMap<(u32, u32), Vec<SeriesRef>>,
+    label_indices: bool,
     last_series: Option<Labels>,
     last_chunk: u64,
     content: Vec<u8>,
@@ -89,6 +90,7 @@ impl<W: Write> IndexWriter<W> {
             symbols: texts,
             all: vec![],
             postings: BTreeMap::new(),
+            label_indices: false,
             last_series: None,
             last_chunk: 0,
             content: vec![],
@@ -100,6 +102,13 @@ impl<W: Write> IndexWriter<W> {
         writer.put_framed(&content, "the symbols")?;
         writer.toc.series = writer.at;
         Ok(writer)
+    }
+
+    /// Writes the label indices too, as Prometheus did up to 3.5.
+    #[must_use]
+    pub fn with_label_indices(mut self) -> Self {
+        self.label_indices = true;
+        self
     }
 
     /// Adds a series, whose labels must come after those of the series before, with its chunks.
@@ -176,7 +185,9 @@ impl<W: Write> IndexWriter<W> {
     /// # Errors
     /// [`IndexWriteError`] if a part is too large or the output fails.
     pub fn finish(mut self) -> Result<(W, IndexSummary), IndexWriteError> {
-        (self.toc.label_indices, self.toc.postings) = (self.at, self.at);
+        self.toc.label_indices = self.at;
+        let label_indices = if self.label_indices { Some(self.put_label_indices()?) } else { None };
+        self.toc.postings = self.at;
         let mut table = vec![0; 4];
         let all = std::mem::take(&mut self.all);
         self.put_list(&all)?;
@@ -188,13 +199,36 @@ impl<W: Write> IndexWriter<W> {
             let offset = self.at - list_len(&refs);
             put_entry(&mut table, (&self.symbols[name as usize], &self.symbols[value as usize]), offset);
         }
-        (self.toc.label_index_table, self.toc.postings_table) = (self.at, self.at);
+        self.toc.label_index_table = self.at;
+        if let Some(table) = label_indices {
+            self.put_framed(&table, "the table of label indices")?;
+        }
+        self.toc.postings_table = self.at;
         let count = u32::try_from(count).map_err(|_| IndexWriteError::TooLarge("the table of lists"))?;
         table[..4].copy_from_slice(&count.to_be_bytes());
         self.put_framed(&table, "the table of lists")?;
         self.put(&self.toc.encode())?;
         self.out.flush()?;
         Ok((self.out, IndexSummary { len: self.at, toc: self.toc, series: all.len() as u64 }))
+    }
+
+    /// Writes for each name the numbers of its values, and returns the table of these.
+    fn put_label_indices(&mut self) -> Result<Vec<u8>, IndexWriteError> {
+        let mut names: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for (name, value) in self.postings.keys() {
+            names.entry(*name).or_default().push(*value);
+        }
+        let mut table = (names.len() as u32).to_be_bytes().to_vec();
+        for (name, values) in names {
+            self.pad(POSTINGS_ALIGN)?;
+            table.push(1);
+            put_text(&mut table, &self.symbols[name as usize]);
+            put_uvarint(&mut table, self.at);
+            let numbers = [1, values.len() as u32].into_iter().chain(values);
+            let content: Vec<u8> = numbers.flat_map(u32::to_be_bytes).collect();
+            self.put_framed(&content, "a label index")?;
+        }
+        Ok(table)
     }
 
     fn put_list(&mut self, refs: &[SeriesRef]) -> Result<(), IndexWriteError> {
