@@ -51,10 +51,8 @@ pub(crate) struct Settings {
     pub(crate) metadata_range: i64,
     /// `--query.tenant-header`
     pub(crate) tenant_header: String,
-    /// `--query.default-tenant-id`
-    pub(crate) default_tenant: String,
-    /// `--query.tenant-label-name`, if a tenant may see its own series only
-    pub(crate) enforced_label: Option<String>,
+    /// Who may see what.
+    pub(crate) tenancy: crate::run::Tenancy,
 }
 
 /// Returns the routes below `/api/v1`, each counted under its name.

@@ -137,7 +137,7 @@ impl farview_bootstrap::App for App {
         let dialer = Arc::new(Dialer::new(channel, tls, Arc::clone(&lookup)));
         let prefixes = ["thanos_query_endpoints", "thanos_query_store_apis"];
         let dns_metrics = process.registry.register(|registry| DnsMetrics::register(registry, &prefixes));
-        let endpoints = Arc::new(Endpoints::start(&config.endpoint, dialer, lookup, dns_metrics)?);
+        let endpoints = Arc::new(Endpoints::start(&config.endpoint, max_message, dialer, lookup, dns_metrics)?);
 
         let gap = Duration::from(limits.response_timeout);
         let fanout = Arc::new(Fanout {
@@ -165,12 +165,17 @@ impl farview_bootstrap::App for App {
             metrics: metrics.clone(),
             dynamic_lookback: query.dynamic_lookback,
         });
-        let federate = Arc::new(Federate { fanout });
+        let federate = Arc::new(Federate { fanout, max_message_bytes: max_message });
+        let tenancy = crate::run::Tenancy {
+            default_tenant: config.web.default_tenant.clone(),
+            enforced_label: config.web.enforce_tenancy.then(|| config.web.tenant_label.clone()),
+        };
 
         let grpc = Arc::new(Grpc {
             engine: Arc::clone(&engine),
             endpoints: Arc::clone(&endpoints),
             federate: Arc::clone(&federate),
+            tenancy: tenancy.clone(),
             timeout: query.timeout.into(),
             selector_labels: selector_labels(&config.endpoint.selector_labels)?,
             replica_labels: query.replica_labels.clone(),
@@ -203,8 +208,7 @@ impl farview_bootstrap::App for App {
                 instant_resolution: query.instant_resolution.as_millis(),
                 metadata_range: query.metadata_range.as_millis(),
                 tenant_header: config.web.tenant_header.clone(),
-                default_tenant: config.web.default_tenant.clone(),
-                enforced_label: config.web.enforce_tenancy.then(|| config.web.tenant_label.clone()),
+                tenancy,
             },
             effective: process.flags.clone(),
             started: SystemTime::now(),

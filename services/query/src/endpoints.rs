@@ -22,14 +22,18 @@ use std::time::{Duration, SystemTime};
 use tonic::Status;
 
 /// Asks Info: who answers at an address, and what does it hold.
-struct InfoProbe;
+struct InfoProbe {
+    /// `--query.max-message-bytes`
+    max_message_bytes: usize,
+}
 
 #[async_trait::async_trait]
 impl Probe for InfoProbe {
     type Identity = EndpointInfo;
 
     async fn probe(&self, _: &Address, channel: Channel) -> Result<EndpointInfo, Status> {
-        let response = InfoClient::new(channel).max_decoding_message_size(64 << 20).info(InfoRequest {}).await?;
+        let mut client = InfoClient::new(channel).max_decoding_message_size(self.max_message_bytes);
+        let response = client.info(InfoRequest {}).await?;
         Ok(EndpointInfo::from_proto(response.into_inner()))
     }
 
@@ -83,6 +87,7 @@ impl Endpoints {
     /// Starts to follow the configured endpoints. Needs a tokio runtime.
     pub(crate) fn start(
         flags: &EndpointFlags,
+        max_message_bytes: usize,
         dialer: Arc<Dialer>,
         lookup: Arc<dyn Lookup>,
         metrics: DnsMetrics,
@@ -110,7 +115,8 @@ impl Endpoints {
         discovery.set_targets(targets);
         let probe_interval = Duration::from(flags.info_timeout);
         let peer_config = PeerConfig { probe_interval, ..PeerConfig::default() };
-        let peers = PeerSet::follow(discovery.addresses(), dialer, InfoProbe, peer_config, vitals);
+        let peers =
+            PeerSet::follow(discovery.addresses(), dialer, InfoProbe { max_message_bytes }, peer_config, vitals);
         let ledger = Arc::new(Mutex::new(Ledger::new(flags.expect_for.into())));
         let this = Self { discovery, peers, strict, ledger, configured };
         this.keep_ledger();

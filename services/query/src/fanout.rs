@@ -18,6 +18,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
+/// What a store owes at first, in the words of an error.
+const FIRST_FRAME: &str = "the first frame";
+
 /// Frames of one endpoint that are read ahead.
 const FRAMES_AHEAD: usize = 4;
 
@@ -118,7 +121,7 @@ impl Fanout {
         run: &Arc<QueryRun>,
         mut request: SelectRequest,
     ) -> Result<Batches, StoreError> {
-        request.matchers.extend(run.enforced.clone());
+        request.matchers.extend(run.tenant.enforced.clone());
         let wanted = Wanted {
             range: request.range,
             matchers: &request.matchers,
@@ -203,13 +206,21 @@ impl Asking {
         let client = StoreClient::new(live.channel.clone());
         let first = deadlines.first_frame.min(remaining);
         let late = |what: &str, limit: Duration| {
-            StoreError::new(ErrorKind::Timeout, format!("{what} did not come within {:.1}s", limit.as_secs_f64()))
+            let flag = if limit == remaining {
+                "--query.timeout"
+            } else if what == FIRST_FRAME {
+                "--query.first-frame-timeout"
+            } else {
+                "--store.response-timeout"
+            };
+            let seconds = limit.as_secs_f64();
+            StoreError::new(ErrorKind::Timeout, format!("{what} did not come within {seconds:.1}s ({flag})"))
         };
         let mut frames = tokio::time::timeout(first, client.select(&request, &options))
             .await
-            .map_err(|_| late("the first frame", first))??;
+            .map_err(|_| late(FIRST_FRAME, first))??;
         let mut limit = first;
-        let mut what = "the first frame";
+        let mut what = FIRST_FRAME;
         let mut stripped = Vec::new();
         let mut stripped_held = self.run.budget.reserve(0)?;
         loop {
@@ -435,7 +446,7 @@ impl Fanout {
         run: &Arc<QueryRun>,
         mut request: farview_storeapi::LabelsRequest,
     ) -> Result<Vec<String>, StoreError> {
-        request.matchers.extend(run.enforced.clone());
+        request.matchers.extend(run.tenant.enforced.clone());
         let wanted = Wanted {
             range: request.range,
             matchers: &request.matchers,

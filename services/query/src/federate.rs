@@ -15,12 +15,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tonic::Status;
 
-/// Messages of these APIs are no larger than this, bytes.
-const MAX_MESSAGE_BYTES: usize = 64 << 20;
-
 /// Asks endpoints.
 pub(crate) struct Federate {
     pub(crate) fanout: Arc<Fanout>,
+    /// `--query.max-message-bytes`
+    pub(crate) max_message_bytes: usize,
 }
 
 /// Reads a stream of messages to its end, bounded in number.
@@ -93,7 +92,7 @@ impl Federate {
             let request = request.clone();
             async move {
                 let mut client =
-                    thanos::rules_client::RulesClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+                    thanos::rules_client::RulesClient::new(channel).max_decoding_message_size(self.max_message_bytes);
                 drain!(client.rules(request).await?)
             }
         });
@@ -127,7 +126,7 @@ impl Federate {
         let request = thanos::TargetsRequest { state, partial_response_strategy: strategy(run.partial_response) };
         let answers = self.ask(run, Api::Targets, &[], |channel| async move {
             let mut client =
-                thanos::targets_client::TargetsClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+                thanos::targets_client::TargetsClient::new(channel).max_decoding_message_size(self.max_message_bytes);
             drain!(client.targets(request).await?)
         });
         let mut all = thanos::TargetDiscovery::default();
@@ -175,8 +174,8 @@ impl Federate {
         let answers = self.ask(run, Api::Metadata, &[], |channel| {
             let request = request.clone();
             async move {
-                let mut client =
-                    thanos::metadata_client::MetadataClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+                let mut client = thanos::metadata_client::MetadataClient::new(channel)
+                    .max_decoding_message_size(self.max_message_bytes);
                 drain!(client.metric_metadata(request).await?)
             }
         });
@@ -217,7 +216,7 @@ impl Federate {
             let request = request.clone();
             async move {
                 let mut client = thanos::exemplars_client::ExemplarsClient::new(channel)
-                    .max_decoding_message_size(MAX_MESSAGE_BYTES);
+                    .max_decoding_message_size(self.max_message_bytes);
                 drain!(client.exemplars(request).await?)
             }
         });
@@ -257,14 +256,14 @@ impl Federate {
         let request = thanos::TsdbStatisticsRequest {
             limit: i32::try_from(limit).unwrap_or(i32::MAX),
             partial_response_strategy: strategy(run.partial_response),
-            matchers: matchers_to_proto(run.enforced.as_slice()),
+            matchers: matchers_to_proto(run.tenant.enforced.as_slice()),
             ..Default::default()
         };
         let answers = self.ask(run, Api::Status, &[], |channel| {
             let request = request.clone();
             async move {
                 let mut client =
-                    thanos::status_client::StatusClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+                    thanos::status_client::StatusClient::new(channel).max_decoding_message_size(self.max_message_bytes);
                 drain!(client.tsdb_statistics(request).await?)
             }
         });

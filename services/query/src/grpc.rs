@@ -6,7 +6,7 @@ mod query_api;
 use crate::endpoints::Endpoints;
 use crate::engine::QueryEngine;
 use crate::federate::Federate;
-use crate::run::QueryRun;
+use crate::run::{QueryRun, Tenancy};
 use async_trait::async_trait;
 use farview_model::{Labels, TimeRange, Warnings};
 use farview_proto::thanos;
@@ -28,6 +28,7 @@ pub(crate) struct Grpc {
     pub(crate) engine: Arc<QueryEngine>,
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) federate: Arc<Federate>,
+    pub(crate) tenancy: Tenancy,
     pub(crate) timeout: Duration,
     pub(crate) selector_labels: Labels,
     pub(crate) replica_labels: Vec<String>,
@@ -45,8 +46,9 @@ pub(crate) struct RequestLimits {
 }
 
 impl Grpc {
-    fn run(&self, partial: PartialResponse, tenant: String) -> Arc<QueryRun> {
-        QueryRun::new(partial, Vec::new(), Vec::new(), tenant, None, self.timeout, self.engine.budget())
+    fn run(&self, partial: PartialResponse, tenant: &str) -> Result<Arc<QueryRun>, StoreError> {
+        let tenant = self.tenancy.tenant(tenant)?;
+        Ok(QueryRun::new(partial, Vec::new(), Vec::new(), tenant, self.timeout, self.engine.budget()))
     }
 }
 
@@ -55,7 +57,7 @@ impl Grpc {
 #[async_trait]
 impl Store for Grpc {
     async fn select(&self, mut request: SelectRequest) -> Result<SelectStream, StoreError> {
-        let run = self.run(request.partial_response, request.tenant.clone());
+        let run = self.run(request.partial_response, &request.tenant)?;
         let (limit, shard) = (request.limit, request.shard.take());
         // Shards are cut here: not every store below understands them.
         if shard.is_some() {
@@ -136,7 +138,7 @@ impl RequestLimits {
 
 impl Grpc {
     async fn labels(&self, request: LabelsRequest) -> Result<LabelsAnswer, StoreError> {
-        let run = self.run(request.partial_response, request.tenant.clone());
+        let run = self.run(request.partial_response, &request.tenant)?;
         let _cancel = run.cancelled.clone().drop_guard();
         let limit = request.limit;
         let mut values = self.engine.fanout.labels(&run, request).await?;
@@ -240,8 +242,9 @@ impl thanos::rules_server::Rules for Services {
 
     async fn rules(&self, request: Request<thanos::RulesRequest>) -> Result<Response<Self::RulesStream>, Status> {
         use thanos::rules_response::Result as Part;
+        let tenant = farview_storeapi::server::tenant(request.metadata());
         let request = request.into_inner();
-        let run = self.0.run(partial_response(request.partial_response_strategy, false), String::new());
+        let run = self.0.run(partial_response(request.partial_response_strategy, false), &tenant)?;
         let groups = self.0.federate.rules(&run, request).await?;
         let response = |part| thanos::RulesResponse { result: Some(part) };
         let items = groups.into_iter().map(|group| response(Part::Group(group))).collect();
@@ -255,8 +258,9 @@ impl thanos::targets_server::Targets for Services {
 
     async fn targets(&self, request: Request<thanos::TargetsRequest>) -> Result<Response<Self::TargetsStream>, Status> {
         use thanos::targets_response::Result as Part;
+        let tenant = farview_storeapi::server::tenant(request.metadata());
         let request = request.into_inner();
-        let run = self.0.run(partial_response(request.partial_response_strategy, false), String::new());
+        let run = self.0.run(partial_response(request.partial_response_strategy, false), &tenant)?;
         let targets = self.0.federate.targets(&run, request.state).await?;
         let response = |part| thanos::TargetsResponse { result: Some(part) };
         Ok(with_warnings(vec![response(Part::Targets(targets))], &run, |text| response(Part::Warning(text))))
@@ -272,8 +276,9 @@ impl thanos::metadata_server::Metadata for Services {
         request: Request<thanos::MetricMetadataRequest>,
     ) -> Result<Response<Self::MetricMetadataStream>, Status> {
         use thanos::metric_metadata_response::Result as Part;
+        let tenant = farview_storeapi::server::tenant(request.metadata());
         let request = request.into_inner();
-        let run = self.0.run(partial_response(request.partial_response_strategy, false), String::new());
+        let run = self.0.run(partial_response(request.partial_response_strategy, false), &tenant)?;
         let all = self.0.federate.metadata(&run, &request.metric, request.limit).await?;
         let metadata = all.into_iter().map(|(name, metas)| (name, thanos::MetricMetadataEntry { metas })).collect();
         let response = |part| thanos::MetricMetadataResponse { result: Some(part) };
@@ -291,8 +296,9 @@ impl thanos::exemplars_server::Exemplars for Services {
         request: Request<thanos::ExemplarsRequest>,
     ) -> Result<Response<Self::ExemplarsStream>, Status> {
         use thanos::exemplars_response::Result as Part;
+        let tenant = farview_storeapi::server::tenant(request.metadata());
         let request = request.into_inner();
-        let run = self.0.run(partial_response(request.partial_response_strategy, false), String::new());
+        let run = self.0.run(partial_response(request.partial_response_strategy, false), &tenant)?;
         let range = TimeRange::new(request.start, request.end);
         let all = self.0.federate.exemplars(&run, &request.query, range).await?;
         let response = |part| thanos::ExemplarsResponse { result: Some(part) };
@@ -310,8 +316,9 @@ impl thanos::status_server::Status for Services {
         request: Request<thanos::TsdbStatisticsRequest>,
     ) -> Result<Response<Self::TSDBStatisticsStream>, Status> {
         use thanos::tsdb_statistics_response::Result as Part;
+        let tenant = farview_storeapi::server::tenant(request.metadata());
         let request = request.into_inner();
-        let run = self.0.run(partial_response(request.partial_response_strategy, false), String::new());
+        let run = self.0.run(partial_response(request.partial_response_strategy, false), &tenant)?;
         let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(10);
         let entry = self.0.federate.statistics(&run, limit).await?;
         let all = thanos::TsdbStatistics { statistics: [(String::new(), entry)].into() };

@@ -52,7 +52,7 @@ impl FanoutQueryable {
             without_replica_labels: self.run.replica_labels.clone(),
             limit: select.limit,
             hints: Some(QueryHints { step: select.step, func: select.func.clone(), grouping, range: select.window }),
-            tenant: self.run.tenant.clone(),
+            tenant: self.run.tenant.id.clone(),
             ..SelectRequest::new(select.range, select.matchers.clone())
         }
     }

@@ -11,6 +11,39 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
+/// Who may see what, over HTTP and gRPC alike.
+#[derive(Debug, Clone)]
+pub(crate) struct Tenancy {
+    /// `--query.default-tenant-id`
+    pub(crate) default_tenant: String,
+    /// `--query.tenant-label-name`, if a tenant may see its own series only
+    pub(crate) enforced_label: Option<String>,
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Tenant {
+    /// Its name, passed on to the endpoints.
+    pub(crate) id: String,
+    /// What every selector must match beside its own matchers: the tenant may see no other series.
+    pub(crate) enforced: Option<Matcher>,
+}
+
+impl Tenancy {
+    /// Returns the tenant of a request that names it; the default one for a request that names none.
+    ///
+    /// # Errors
+    /// If the name is none: services below make a path of it.
+    pub(crate) fn tenant(&self, named: &str) -> Result<Tenant, StoreError> {
+        let id = if named.is_empty() { &self.default_tenant } else { named };
+        if id.contains(['/', '\\']) || id == "." || id == ".." {
+            return Err(StoreError::new(ErrorKind::Invalid, format!("the tenant {id:?} is no single path element")));
+        }
+        let enforced = self.enforced_label.as_deref().map(|label| Matcher::equal(label, id));
+        Ok(Tenant { id: id.to_owned(), enforced })
+    }
+}
+
 /// What one query shares from the HTTP request down to the last stream.
 pub(crate) struct QueryRun {
     /// Whether an answer with parts missing will do.
@@ -20,9 +53,7 @@ pub(crate) struct QueryRun {
     /// Replica labels, empty when replicas are to stay apart.
     pub(crate) replica_labels: Vec<String>,
     /// Who asks.
-    pub(crate) tenant: String,
-    /// What every selector must match beside its own matchers: the tenant may see no other series.
-    pub(crate) enforced: Option<Matcher>,
+    pub(crate) tenant: Tenant,
     /// Fires when nobody waits for the answer any more.
     pub(crate) cancelled: CancellationToken,
     /// When the answer must be there.
@@ -95,8 +126,7 @@ impl QueryRun {
         partial_response: PartialResponse,
         replica_labels: Vec<String>,
         store_matchers: Vec<Vec<Matcher>>,
-        tenant: String,
-        enforced: Option<Matcher>,
+        tenant: Tenant,
         timeout: Duration,
         budget: Arc<Budget>,
     ) -> Arc<Self> {
@@ -105,7 +135,6 @@ impl QueryRun {
             store_matchers,
             replica_labels,
             tenant,
-            enforced,
             cancelled: CancellationToken::new(),
             deadline: Instant::now() + timeout,
             budget,

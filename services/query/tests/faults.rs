@@ -285,3 +285,41 @@ async fn a_query_over_a_query_says_what_the_lower_one_lacks() {
     let strict = upper.instant("up", "&partial_response=false").await;
     assert!(strict.status >= 400, "{strict:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_sees_its_own_series_only_over_grpc_as_well() {
+    let store = good().await;
+    let lower = query(&[&store], &["--query.enforce-tenancy"]).await;
+    let asked_for = |tenant: &str| {
+        let wanted = farview_model::Matcher::equal("tenant_id", tenant);
+        let mut requests = store.fake.requests.lock().unwrap();
+        !requests.is_empty() && requests.drain(..).all(|request| request.matchers.contains(&wanted))
+    };
+
+    // StoreAPI: a query above that enforces nothing passes on who asks.
+    let upper = query(&[], &[&format!("--endpoint={}", lower.grpc)]).await;
+    eventually("the lower query is known", async || {
+        upper.get("/api/v1/endpoints").await.json()["data"]["endpoints"][0]["inUse"] == true
+    })
+    .await;
+    let answer = upper.send("GET /api/v1/query?query=up&time=1050 HTTP/1.0\r\nTHANOS-TENANT: a\r\n\r\n").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(asked_for("a"));
+    upper.instant("up", "").await;
+    assert!(asked_for("default-tenant"), "who names no tenant is the default one");
+
+    // Query API.
+    let address = format!("http://{}", lower.grpc);
+    let mut client = farview_proto::thanos::query_client::QueryClient::connect(address).await.unwrap();
+    let mut request = tonic::Request::new(farview_proto::thanos::QueryRequest {
+        query: "up".to_owned(),
+        time_seconds: 1_050,
+        ..Default::default()
+    });
+    request.metadata_mut().insert("thanos-tenant", "b".parse().unwrap());
+    client.query(request).await.unwrap();
+    assert!(asked_for("b"));
+    let mut request = tonic::Request::new(farview_proto::thanos::QueryRequest::default());
+    request.metadata_mut().insert("thanos-tenant", "../b".parse().unwrap());
+    assert_eq!(client.query(request).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+}

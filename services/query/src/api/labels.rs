@@ -52,7 +52,7 @@ pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> Resul
             without_replica_labels: run.replica_labels.clone(),
             // One more than wanted tells whether there are more.
             limit: if limit > 0 { limit + 1 } else { 0 },
-            tenant: run.tenant.clone(),
+            tenant: run.tenant.id.clone(),
             ..SelectRequest::new(range, matchers)
         };
         let mut batches = api.engine.fanout.select(&run, request)?;
@@ -131,7 +131,7 @@ async fn ask(
         partial_response: run.partial_response,
         without_replica_labels: run.replica_labels.clone(),
         limit: if limit > 0 { limit + 1 } else { 0 },
-        tenant: run.tenant.clone(),
+        tenant: run.tenant.id.clone(),
         ..LabelsRequest::values(label, range, matchers)
     };
     Ok(api.engine.fanout.labels(run, request).await?)

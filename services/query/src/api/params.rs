@@ -132,13 +132,9 @@ impl Params {
         let timeout =
             self.duration("timeout")?.map_or(settings.timeout, |millis| Duration::from_millis(millis.max(0) as u64));
         let tenant = self.headers.get(&settings.tenant_header).and_then(|value| value.to_str().ok());
-        let tenant = tenant.unwrap_or(&settings.default_tenant).to_owned();
-        if tenant.contains(['/', '\\']) || tenant == "." || tenant == ".." {
-            return Err(ApiError::new(ErrorKind::Invalid, format!("the tenant {tenant:?} is no single path element")));
-        }
-        let enforced = settings.enforced_label.as_deref().map(|label| Matcher::equal(label, &tenant));
+        let tenant = settings.tenancy.tenant(tenant.unwrap_or_default())?;
         let timeout = timeout.min(settings.timeout);
-        Ok(QueryRun::new(partial, replica_labels, store_matchers, tenant, enforced, timeout, budget))
+        Ok(QueryRun::new(partial, replica_labels, store_matchers, tenant, timeout, budget))
     }
 }
 

@@ -51,7 +51,8 @@ impl Services {
             seconds if seconds > 0 => Duration::from_secs(seconds as u64).min(self.0.timeout),
             _ => self.0.timeout,
         };
-        let run = QueryRun::new(partial, replica_labels, store_matchers, tenant, None, timeout, self.0.engine.budget());
+        let tenant = self.0.tenancy.tenant(&tenant)?;
+        let run = QueryRun::new(partial, replica_labels, store_matchers, tenant, timeout, self.0.engine.budget());
         let query = Query {
             text: asked.text.clone(),
             when: asked.when,
