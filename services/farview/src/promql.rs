@@ -1,4 +1,6 @@
-//! PromQL at hand: scripts run against the engine, queries checked and laid out.
+//! PromQL at hand: scripts run against the engine, queries checked and laid out, blocks in local folders asked.
+
+mod query;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use farview_promql::{parse, pretty, script};
@@ -20,6 +22,7 @@ pub(crate) fn command() -> Command {
                 .about("Runs scripts of Prometheus' promqltest language against the engine")
                 .arg(files.value_parser(value_parser!(PathBuf))),
         )
+        .subcommand(query::command())
         .subcommand(Command::new("format").about("Prints a query laid out, or what is wrong with it").arg(query))
 }
 
@@ -58,6 +61,7 @@ fn act(matches: &ArgMatches, out: &mut dyn Write) -> io::Result<bool> {
                 Err(error) => writeln!(out, "{error}").map(|()| false),
             }
         }
+        Some(("query", matches)) => query::run(matches, out),
         _ => Ok(false),
     }
 }
@@ -77,6 +81,43 @@ mod tests {
     fn queries_are_laid_out_or_refused() {
         assert_eq!(acted(&["format", "sum(a)by(b)"]), (true, "sum by (b) (a)\n".to_owned()));
         assert_eq!(acted(&["format", "sum(a"]), (false, "1:6: parse error: unclosed left parenthesis\n".to_owned()));
+    }
+
+    #[test]
+    fn a_block_is_asked_at_a_time_and_over_a_range_and_replicas_become_one() {
+        use farview_localblock::LocalBlockWriter;
+        use farview_model::Labels;
+        use farview_series::{AggrChunk, ChunkData};
+        let dir = tempfile::tempdir().unwrap();
+        let symbols = ["__name__", "a", "b", "replica", "up"];
+        let mut writer = LocalBlockWriter::create(dir.path(), symbols).unwrap();
+        for replica in ["a", "b"] {
+            let data = ChunkData::Raw(farview_tsdb::Chunk::encode_xor(&[10_000, 20_000], &[1.0, 0.5]));
+            let labels = Labels::from_pairs([("__name__", "up"), ("replica", replica)]);
+            writer.add_series(&labels, &[AggrChunk { mint: 10_000, maxt: 20_000, data }]).unwrap();
+        }
+        writer.finish().unwrap();
+        let meta = r#"{"ulid": "01M8306V5SQS8SG5D2E89EC6GZ", "minTime": 10000, "maxTime": 20001, "version": 1}"#;
+        std::fs::write(dir.path().join("meta.json"), meta).unwrap();
+        let block = dir.path().to_str().unwrap();
+
+        let (well, out) = acted(&["query", "up", "--block", block]);
+        assert!(well, "{out}");
+        assert_eq!(
+            out,
+            "{__name__=\"up\", replica=\"a\"} => 0.5 @[20]\n{__name__=\"up\", replica=\"b\"} => 0.5 @[20]\n"
+        );
+        let range = ["--start", "10", "--end", "20", "--step", "10"];
+        let (well, out) =
+            acted(&[&["query", "up", "--block", block, "--replica-label", "replica"][..], &range].concat());
+        assert!(well, "{out}");
+        assert_eq!(out, "{__name__=\"up\"} =>\n1 @[10]\n0.5 @[20]\n");
+    }
+
+    #[test]
+    fn a_block_that_is_not_there_is_named() {
+        let (well, out) = acted(&["query", "up", "--block", "/no/such/block"]);
+        assert!(!well && out.starts_with("error: ") && out.contains("/no/such/block"), "{out}");
     }
 
     #[test]
