@@ -38,7 +38,19 @@ where
 }
 
 fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    match hint(&line) {
+        Some(nearest) => format!("{line}, did you mean {nearest}?"),
+        None => line,
+    }
+}
+
+/// Returns the key nearest to the unknown one that a message is about.
+fn hint(line: &str) -> Option<&str> {
+    let (key, rest) = line.split_once("unknown field `")?.1.split_once('`')?;
+    let known = rest.strip_prefix(", expected ")?;
+    let known = known.split(" at line ").next()?.trim_start_matches("one of ");
+    crate::nearest(key, known.split(", ").flat_map(|word| word.split(" or ")).map(|word| word.trim_matches('`')))
 }
 
 #[cfg(test)]
@@ -68,6 +80,8 @@ mod tests {
     fn errors_have_a_place_and_leak_no_values() {
         let text = message("name: a\npassword: hunter2\n");
         assert!(text.contains("password") && text.contains('2') && !text.contains("hunter2"), "{text}");
+        let text = message("name: a\nnam: b\n");
+        assert!(text.ends_with("did you mean name?"), "{text}");
         let text = message("name: [hunter2\n");
         assert!(!text.contains("hunter2"), "{text}");
     }
