@@ -11,12 +11,15 @@ use crate::reloader::Reloader;
 use crate::siblings::{Own, Siblings};
 use crate::state::State;
 use crate::store::{Limits, PrometheusStore};
+use crate::upload::{Rules, Upload};
 use anyhow::Context;
 use axum::Router;
+use farview_block::{Shipper, ShipperConfig, ShipperMetrics, Source};
 use farview_bootstrap::{CancellationToken, GrpcServer, HttpServer, Process, Servers};
 use farview_channels::{ClientTls, ClientTlsConfig};
 use farview_discovery::{DnsMetrics, HickoryConfig, HickoryLookup, Target};
 use farview_model::Budget;
+use farview_objstore::{BucketConfig, BucketMetrics, Purpose};
 use farview_proto::thanos::{self, info::info_server::InfoServer};
 use farview_storeapi::StoreServer;
 use std::sync::Arc;
@@ -79,6 +82,33 @@ fn siblings(
     )))
 }
 
+/// Uploads blocks, if it is known where to.
+fn upload(config: &Config, process: &Process, heartbeat: &Heartbeat) -> anyhow::Result<Option<Upload>> {
+    let flags = &config.upload;
+    let Some(yaml) = flags.objstore.read()? else { return Ok(None) };
+    let metrics = process.registry.register(BucketMetrics::register);
+    let bucket = BucketConfig::parse(yaml.expose(), &flags.objstore.origin())?.open(metrics)?;
+    let shipper = ShipperConfig {
+        folder: flags.tsdb_path.clone(),
+        state_file: flags.meta_file_name.clone(),
+        upload_compacted: flags.upload_compacted,
+        allow_out_of_order: flags.allow_out_of_order_uploads,
+        skip_corrupted: flags.skip_corrupted_blocks,
+        concurrency: flags.upload_concurrency,
+        hash: !flags.hash_func.is_empty(),
+        source: Source(Source::SIDECAR.to_owned()),
+    };
+    let metrics = process.registry.register(ShipperMetrics::register);
+    Ok(Some(Upload {
+        shipper: Shipper::new(bucket.purpose(Purpose::Upload), shipper, metrics),
+        prometheus: heartbeat.prometheus.clone(),
+        state: Arc::clone(&heartbeat.state),
+        readiness: process.readiness.clone(),
+        rules: Rules::new(flags),
+        timeout: config.prometheus.config_timeout.into(),
+    }))
+}
+
 impl farview_bootstrap::App for App {
     type Config = Config;
 
@@ -88,12 +118,6 @@ impl farview_bootstrap::App for App {
         let prometheus = Prometheus::new(config.prometheus.url.clone(), Auth::new(client))?;
         let state = Arc::new(State::default());
         let metrics = process.registry.register(Metrics::register);
-        if config.upload.objstore.is_set() {
-            let notice = "--objstore.config is set, but this version does not upload blocks";
-            tracing::error!("{notice}");
-            process.readiness.note("upload", Some(notice.to_owned()));
-            state.update(|snapshot| snapshot.notices.push(notice.to_owned()));
-        }
         let timeout = Duration::from(config.store.request_timeout);
         let min_time = config.store.min_time;
         let store = Arc::new(PrometheusStore {
@@ -142,6 +166,9 @@ impl farview_bootstrap::App for App {
         let reloader_metrics = process.registry.register(ReloaderMetrics::register);
         if let Some(reloader) = Reloader::new(&config.reloader, heartbeat.prometheus.clone(), reloader_metrics) {
             process.tasks.spawn("reloader", move |stop| reloader.run(stop));
+        }
+        if let Some(upload) = upload(&config, &process, &heartbeat)? {
+            process.tasks.spawn("upload", move |stop| upload.run(stop));
         }
         process.tasks.spawn("heartbeat", move |stop| heartbeat.run(stop));
         Ok(Self { servers: Servers::new(process, service, http, Some(grpc)) })

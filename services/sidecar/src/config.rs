@@ -29,8 +29,7 @@ impl AsRef<ServiceFlags> for Config {
 
 impl Flags for Config {
     const SERVICE: &'static str = "sidecar";
-    const ABOUT: &'static str =
-        "Stands beside one Prometheus: serves its data over StoreAPI, renders and reloads its configuration.";
+    const ABOUT: &'static str = "Stands beside one Prometheus: serves its data over StoreAPI, uploads its finished blocks, renders and reloads its configuration.";
 }
 
 /// `--prometheus.http-client`
@@ -143,7 +142,7 @@ pub(crate) enum ReloadMethod {
     Signal,
 }
 
-/// Upload of blocks, which is not part of this version; the flags are accepted.
+/// Upload of finished blocks; none without an object store.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Upload")]
 pub(crate) struct UploadFlags {
@@ -151,26 +150,26 @@ pub(crate) struct UploadFlags {
     pub(crate) objstore: PathOrContent<ObjectStore>,
     /// Data directory of Prometheus.
     #[arg(long = "tsdb.path", default_value = "./data")]
-    tsdb_path: PathBuf,
+    pub(crate) tsdb_path: PathBuf,
     /// Name of the state file in the data directory.
     #[arg(long = "shipper.meta-file-name", default_value = "thanos.shipper.json")]
-    meta_file_name: String,
-    /// Upload compacted blocks once.
+    pub(crate) meta_file_name: String,
+    /// Upload the blocks that Prometheus has compacted, too; for moving old data.
     #[arg(long = "shipper.upload-compacted")]
-    upload_compacted: bool,
-    /// Files of a block that are uploaded at a time.
+    pub(crate) upload_compacted: bool,
+    /// Files of a block that are uploaded at a time; 0 for four.
     #[arg(long = "shipper.upload-concurrency", default_value_t = 0)]
-    upload_concurrency: usize,
+    pub(crate) upload_concurrency: usize,
     /// Do not insist on Prometheus' local compaction being off.
     #[arg(long = "shipper.ignore-unequal-block-size", hide = true)]
-    ignore_unequal_block_size: bool,
+    pub(crate) ignore_unequal_block_size: bool,
     /// Go on with other blocks after one has failed.
     #[arg(long = "shipper.allow-out-of-order-uploads", hide = true)]
-    allow_out_of_order_uploads: bool,
+    pub(crate) allow_out_of_order_uploads: bool,
     /// Leave out corrupted blocks.
     #[arg(long = "shipper.skip-corrupted-blocks", hide = true)]
-    skip_corrupted_blocks: bool,
+    pub(crate) skip_corrupted_blocks: bool,
     /// Hash function for the files of a block: empty or SHA256.
-    #[arg(long = "hash-func", default_value = "")]
-    hash_func: String,
+    #[arg(long = "hash-func", default_value = "", value_parser = ["", "SHA256"])]
+    pub(crate) hash_func: String,
 }

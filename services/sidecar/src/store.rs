@@ -3,12 +3,11 @@
 use crate::metrics::Metrics;
 use crate::prometheus::Prometheus;
 use crate::prometheus::remote_read::{ReadRequest, ReadStream};
-use crate::relabel::{Relabel, RelabelError};
 use crate::state::{Snapshot, State};
 use async_trait::async_trait;
 use farview_config::TimeOrDuration;
 use farview_model::{Budget, ErrorKind, Labels, Matcher, TimeRange, Warnings};
-use farview_series::{ChunkData, ChunkSeries};
+use farview_series::{ChunkData, ChunkSeries, Relabel, RelabelError};
 use farview_storeapi::{Frame, LabelsAnswer, LabelsRequest, SelectRequest, SelectStream, Store, StoreError};
 use farview_tsdb::MAX_SAMPLES;
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use crate::meta::MAX_META_BYTES;
 use crate::{BlockError, BlockId, BlockMeta, BlockObjects, DeletionMark, Listing, list};
 use farview_objstore::{Bucket, Object};
 use futures::{StreamExt, stream};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -67,14 +67,21 @@ impl MetaFetcher {
     /// [`BlockError`] if the bucket cannot be listed. A description that cannot be read is no error.
     pub async fn fetch(&mut self) -> Result<Fetched, BlockError> {
         let listing = list(&self.bucket).await?;
-        self.read(listing).await
+        Ok(self.read(listing).await)
+    }
+
+    /// Reads what a shipper must know before it uploads: the descriptions of these blocks and, if any of them was compacted, of all
+    /// others. A description that cannot be read counts as there: the block is not written over.
+    pub(crate) async fn fetch_some(&mut self, ids: &BTreeSet<BlockId>, all: bool) -> Result<Fetched, BlockError> {
+        let mut listing = list(&self.bucket).await?;
+        if !all {
+            listing.blocks.retain(|id, _| ids.contains(id));
+        }
+        Ok(self.read(listing).await)
     }
 
     /// Reads what is new in a listing.
-    ///
-    /// # Errors
-    /// Never in this version.
-    pub async fn read(&mut self, listing: Listing) -> Result<Fetched, BlockError> {
+    pub async fn read(&mut self, listing: Listing) -> Fetched {
         self.metas.retain(|id, _| listing.blocks.contains_key(id));
         self.marks.retain(|id, _| listing.blocks.contains_key(id));
         let mut fetched = Fetched::default();
@@ -98,7 +105,7 @@ impl MetaFetcher {
                 None => {}
             }
         }
-        Ok(fetched)
+        fetched
     }
 
     async fn read_metas(&mut self, listing: &Listing, fetched: &mut Fetched) {
@@ -174,7 +181,12 @@ fn kept(folder: &Path, id: BlockId, object: &Object) -> Option<BlockMeta> {
     (bytes.len() as u64 == object.size && meta.ulid == id).then_some(meta)
 }
 
-async fn fetch_meta(bucket: &Bucket, folder: Option<&Path>, id: BlockId, object: &Object) -> Result<BlockMeta, BlockError> {
+async fn fetch_meta(
+    bucket: &Bucket,
+    folder: Option<&Path>,
+    id: BlockId,
+    object: &Object,
+) -> Result<BlockMeta, BlockError> {
     let place = &object.key;
     if object.size > MAX_META_BYTES {
         let reason = format!("it has {} bytes, more than {MAX_META_BYTES}", object.size);

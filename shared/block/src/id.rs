@@ -63,7 +63,13 @@ mod tests {
         let text = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
         let id: BlockId = text.parse().unwrap();
         assert_eq!((id.to_string().as_str(), id.time()), (text, 1_469_922_850_259));
-        for wrong in ["", "01arz3ndektsv4rrffq69g5fav", "../../etc/passwd", "01ARZ3NDEKTSV4RRFFQ69G5FA", "81ARZ3NDEKTSV4RRFFQ69G5FAV0"] {
+        for wrong in [
+            "",
+            "01arz3ndektsv4rrffq69g5fav",
+            "../../etc/passwd",
+            "01ARZ3NDEKTSV4RRFFQ69G5FA",
+            "81ARZ3NDEKTSV4RRFFQ69G5FAV0",
+        ] {
             assert!(wrong.parse::<BlockId>().is_err(), "{wrong}");
         }
     }

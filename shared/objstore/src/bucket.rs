@@ -195,8 +195,7 @@ impl Bucket {
         let location = self.key(key)?;
         self.counted("get", async {
             for attempt in 1.. {
-                let result =
-                    self.shared.store.get(&location).await.map_err(|error| self.error("get", key, error))?;
+                let result = self.shared.store.get(&location).await.map_err(|error| self.error("get", key, error))?;
                 let size = result.meta.size;
                 if size > limit {
                     let (bucket, key) = (self.shared.name.clone(), key.to_owned());
@@ -318,7 +317,8 @@ impl Bucket {
     pub async fn upload(&self, key: &str, file: &Path) -> Result<u64, BucketError> {
         let location = self.key(key)?;
         self.counted("upload", async {
-            let unreadable = |error: std::io::Error| self.failed("read", &file.display().to_string(), error.to_string());
+            let unreadable =
+                |error: std::io::Error| self.failed("read", &file.display().to_string(), error.to_string());
             let mut source = tokio::fs::File::open(file).await.map_err(unreadable)?;
             let size = source.metadata().await.map_err(unreadable)?.len();
             if size <= self.shared.part_size {

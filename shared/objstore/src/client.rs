@@ -49,8 +49,7 @@ impl Connector {
     pub(crate) fn new(config: &HttpConfig) -> Result<Self, Error> {
         let tls = &config.tls_config;
         let failed = |what: &str, reason: String| Error::Tls { what: what.to_owned(), reason };
-        let read =
-            |path: &PathBuf| std::fs::read(path).map_err(|source| Error::Read { path: path.clone(), source });
+        let read = |path: &PathBuf| std::fs::read(path).map_err(|source| Error::Read { path: path.clone(), source });
         if tls.server_name.as_ref().is_some_and(|name| !name.is_empty()) {
             let reason = "server_name is not supported: give the endpoint by the name in its certificate";
             return Err(failed("http_config.tls_config", reason.to_owned()));

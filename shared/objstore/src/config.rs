@@ -321,7 +321,12 @@ impl S3 {
             "" | "auto" => amazon,
             "virtual-hosted" => true,
             "path" => false,
-            other => return Err(inconsistent("bucket_lookup_type", format!("{other:?} is none of auto, virtual-hosted, path"))),
+            other => {
+                return Err(inconsistent(
+                    "bucket_lookup_type",
+                    format!("{other:?} is none of auto, virtual-hosted, path"),
+                ));
+            }
         };
         let mut builder = AmazonS3Builder::from_env()
             .with_bucket_name(&self.bucket)
@@ -340,9 +345,8 @@ impl S3 {
             });
         }
         if !self.access_key.is_empty() {
-            builder = builder
-                .with_access_key_id(self.access_key.expose())
-                .with_secret_access_key(self.secret_key.expose());
+            builder =
+                builder.with_access_key_id(self.access_key.expose()).with_secret_access_key(self.secret_key.expose());
             if !self.session_token.is_empty() {
                 builder = builder.with_token(self.session_token.expose());
             }
@@ -440,12 +444,8 @@ impl Gcs {
 
 impl Azure {
     fn open(&self) -> Result<Arc<dyn ObjectStore>, Error> {
-        let connection: BTreeMap<&str, &str> = self
-            .storage_connection_string
-            .expose()
-            .split(';')
-            .filter_map(|part| part.split_once('='))
-            .collect();
+        let connection: BTreeMap<&str, &str> =
+            self.storage_connection_string.expose().split(';').filter_map(|part| part.split_once('=')).collect();
         let of = |key: &str| connection.get(key).map(|value| (*value).to_owned());
         let account = of("AccountName").unwrap_or_else(|| self.storage_account.clone());
         if account.is_empty() {
@@ -514,7 +514,8 @@ mod tests {
 
     #[test]
     fn a_profile_of_the_shared_file_is_found() {
-        let text = "[other]\naws_access_key_id=no\n[default]\n# mine\naws_access_key_id = a\naws_secret_access_key = b=c\n";
+        let text =
+            "[other]\naws_access_key_id=no\n[default]\n# mine\naws_access_key_id = a\naws_secret_access_key = b=c\n";
         let found = profile(text, "default").unwrap();
         assert_eq!((found.key.as_str(), found.secret.expose()), ("a", "b=c"));
         assert!(profile(text, "other").is_none() && profile("", "default").is_none());

@@ -46,7 +46,8 @@ async fn contract(bucket: &Bucket, folder: &std::path::Path) {
 #[tokio::test]
 async fn a_folder_keeps_the_contract() {
     let folder = tempfile::tempdir().unwrap();
-    let yaml = format!("type: FILESYSTEM\nconfig: {{directory: {}}}\nprefix: deep/er\n", folder.path().join("b").display());
+    let yaml =
+        format!("type: FILESYSTEM\nconfig: {{directory: {}}}\nprefix: deep/er\n", folder.path().join("b").display());
     contract(&open(&yaml), folder.path()).await;
 }
 

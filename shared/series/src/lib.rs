@@ -8,8 +8,10 @@ pub mod counter;
 pub mod dedup;
 pub mod merge;
 pub mod reader;
+pub mod relabel;
 
 pub use chunk_series::{AggrChunk, ChunkData, ChunkSeries};
 pub use dedup::DedupFunc;
 pub use merge::{Merge, OrderError};
 pub use reader::{Reading, SeriesReader};
+pub use relabel::{Relabel, RelabelError};

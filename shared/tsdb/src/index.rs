@@ -9,6 +9,7 @@
 //! more. [`IndexHeader`] is what a store keeps of an index that lies in object storage.
 
 mod header;
+mod matching;
 pub mod postings;
 mod postings_offsets;
 pub mod series;
@@ -17,6 +18,7 @@ mod toc;
 mod writer;
 
 pub use header::{IndexHeader, IndexHeaderError};
+pub use matching::{failing, passing};
 pub use postings::Postings;
 pub use postings_offsets::{PostingsEntry, PostingsOffsets};
 pub use series::{ChunkMeta, ChunkRef, SeriesEntry, SeriesRef};

@@ -1,14 +1,14 @@
 //! External labels go on, replica labels come off, and the series stay in order, with as little memory as that takes.
 //!
-//! Prometheus sends series sorted by their own labels. Labels that are the same for all series change that order in one
+//! Prometheus and the indices of blocks have series sorted by their own labels. Labels that are the same for all series change that order in one
 //! case only: a set that ends where another goes on. `{a}` comes before `{a,b}`, but `{a,z}` after `{a,b,z}`. So such a set
 //! waits until those that go on have passed ([`Order::Added`]). When series have labels of their own that are taken off or
 //! overridden, all series that agree in the labels before the first of these must be sorted anew ([`Order::Replaced`]).
 //! When nothing is added, a set that was told apart by what was taken off may belong before anything that has passed, and
 //! the whole answer is held ([`Order::Anything`]). What waits is charged to a budget.
 
+use crate::ChunkSeries;
 use farview_model::{Budget, BudgetExceeded, Labels, Reservation};
-use farview_series::ChunkSeries;
 use std::sync::Arc;
 
 /// How far the order of the series is disturbed.
@@ -26,7 +26,7 @@ enum Order {
 
 /// Gives series their external labels and restores their order.
 #[derive(Debug)]
-pub(crate) struct Relabel {
+pub struct Relabel {
     /// All external labels. Prometheus adds them itself in remote read, without sorting again: they tell nothing of a
     /// series' own labels.
     merged: Labels,
@@ -54,7 +54,7 @@ struct Run {
 
 /// A series has a label that it was taken not to have: the order of what was sent before is not known to be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum RelabelError {
+pub enum RelabelError {
     /// More had to wait than the budget allows.
     #[error("restoring the order of the series: {0}")]
     Budget(#[from] BudgetExceeded),
@@ -71,7 +71,7 @@ pub(crate) enum RelabelError {
 impl Relabel {
     /// Makes a relabelling: `external` without the labels `without` is added to every series, whose own labels of these
     /// names do not survive. `has_label` tells whether any series has a label of that name.
-    pub(crate) fn new(
+    pub fn new(
         external: &Labels,
         without: &[String],
         has_label: impl Fn(&str) -> bool,
@@ -110,7 +110,7 @@ impl Relabel {
 
     /// Insists on every series having the external labels already: with them Prometheus itself says, series by series,
     /// under which labels it stores, and no sample goes by an old name after they have changed.
-    pub(crate) fn expect_merged(mut self) -> Self {
+    pub fn expect_merged(mut self) -> Self {
         self.is_merged = true;
         self
     }
@@ -124,7 +124,7 @@ impl Relabel {
     }
 
     /// Takes a series as Prometheus sent it and appends to `out` those that are certain to come next.
-    pub(crate) fn push(&mut self, series: ChunkSeries, out: &mut Vec<ChunkSeries>) -> Result<(), RelabelError> {
+    pub fn push(&mut self, series: ChunkSeries, out: &mut Vec<ChunkSeries>) -> Result<(), RelabelError> {
         if self.is_merged {
             self.check_merged(&series.labels)?;
         }
@@ -164,7 +164,7 @@ impl Relabel {
     }
 
     /// Appends what still waits.
-    pub(crate) fn finish(&mut self, out: &mut Vec<ChunkSeries>) {
+    pub fn finish(&mut self, out: &mut Vec<ChunkSeries>) {
         while !self.stack.is_empty() {
             self.flush_top(out);
         }
@@ -189,7 +189,7 @@ impl Relabel {
 }
 
 fn size(series: &ChunkSeries) -> u64 {
-    use farview_series::ChunkData;
+    use crate::ChunkData;
     let chunks: usize = series
         .chunks
         .iter()
@@ -228,7 +228,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn series(labels: &Labels, n: i64) -> ChunkSeries {
-        use farview_series::{AggrChunk, ChunkData};
+        use crate::{AggrChunk, ChunkData};
         use farview_tsdb::{Chunk, Encoding};
         let data = ChunkData::Raw(Chunk { encoding: Encoding::Xor, data: vec![n as u8].into() });
         ChunkSeries { labels: labels.clone(), chunks: vec![AggrChunk { mint: n, maxt: n, data }] }

@@ -1,0 +1,197 @@
+//! The parts of a store, put together.
+
+use crate::block::Access;
+use crate::config::{Config, HeaderDownload};
+use crate::header::Headers;
+use crate::index_cache::IndexCache;
+use crate::info::BucketInfo;
+use crate::metrics::Metrics;
+use crate::pages::{self, Pages};
+use crate::read::postings::Laziness;
+use crate::select::{BucketStore, Limits};
+use crate::sync::{Choice, Syncer};
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use axum::Router;
+use farview_block::MetaFetcher;
+use farview_bootstrap::{CancellationToken, GrpcServer, HttpServer, Process, Servers};
+use farview_config::{Secret, yaml};
+use farview_model::{Budget, RelabelConfig};
+use farview_objstore::{BucketConfig, BucketMetrics, Purpose};
+use farview_proto::thanos::info::info_server::InfoServer;
+use farview_storeapi::StoreServer;
+use serde::Deserialize;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tower_http::compression::CompressionLayer;
+
+/// Reads of the bucket at a time, for all requests.
+const READS_AT_ONCE: usize = 256;
+
+/// A store that is bound and not yet serving.
+pub struct App {
+    servers: Servers,
+}
+
+impl App {
+    /// Returns where HTTP is served.
+    pub fn http_address(&self) -> std::net::SocketAddr {
+        self.servers.http_address()
+    }
+
+    /// Returns where gRPC is served.
+    pub fn grpc_address(&self) -> Option<std::net::SocketAddr> {
+        self.servers.grpc_address()
+    }
+}
+
+/// `--index-cache.config`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IndexCacheYaml {
+    r#type: String,
+    #[serde(default)]
+    config: InMemory,
+    #[serde(default)]
+    #[allow(dead_code, reason = "everything is kept")]
+    enabled_items: Vec<String>,
+    #[serde(default)]
+    #[allow(dead_code, reason = "blocks do not change")]
+    ttl: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct InMemory {
+    max_size: Option<String>,
+    #[allow(dead_code, reason = "large items make room for themselves")]
+    max_item_size: Option<String>,
+}
+
+/// Returns how much the index cache may hold, bytes.
+fn index_cache_size(config: &Config) -> anyhow::Result<u64> {
+    let flags = &config.cache;
+    let size = flags.index_cache_size.as_usize() as u64;
+    let Some(cache) = flags.index_cache.parse::<IndexCacheYaml>()? else { return Ok(size) };
+    if !cache.r#type.eq_ignore_ascii_case("IN-MEMORY") {
+        anyhow::bail!("{}: type {} is not supported: use IN-MEMORY", flags.index_cache.origin(), cache.r#type);
+    }
+    match cache.config.max_size {
+        None => Ok(size),
+        Some(text) => {
+            let size: farview_config::ByteSize =
+                text.parse().map_err(|error| anyhow::anyhow!("{}: max_size: {error}", flags.index_cache.origin()))?;
+            Ok(size.as_usize() as u64)
+        }
+    }
+}
+
+/// Returns the smaller of two limits; 0 is none.
+fn smaller_of(a: u64, b: u64) -> u64 {
+    if a == 0 || b == 0 { a.max(b) } else { a.min(b) }
+}
+
+impl farview_bootstrap::App for App {
+    type Config = Config;
+
+    async fn build(config: Config, process: Process) -> anyhow::Result<Self> {
+        let (flags, cache) = (&config.bucket, &config.cache);
+        let yaml = flags.objstore.read()?.unwrap_or_else(|| Secret::new(""));
+        let bucket = BucketConfig::parse(yaml.expose(), &flags.objstore.origin())?
+            .open(process.registry.register(BucketMetrics::register))?;
+        if cache.caching_bucket.is_set() {
+            tracing::warn!(
+                "--store.caching-bucket.config has no effect yet: chunks are read from the bucket every time"
+            );
+        }
+        let rules: Vec<RelabelConfig> = match flags.selector.read()? {
+            Some(text) => yaml::from_str(text.expose(), &flags.selector.origin())?,
+            None => Vec::new(),
+        };
+        let metrics = process.registry.register(Metrics::register);
+        let folder = cache.data_dir.clone();
+        std::fs::create_dir_all(&folder).with_context(|| format!("--data-dir={}", folder.display()))?;
+        let headers = cache.keep_headers.then(|| folder.clone());
+        let header_memory = cache.header_memory.as_usize() as u64;
+        let access = Access {
+            headers: Headers::new(&bucket, headers, header_memory, metrics.clone()),
+            cache: IndexCache::new(index_cache_size(&config)?, metrics.clone()),
+            bucket: bucket.clone(),
+            metrics: metrics.clone(),
+            reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
+        };
+        let flags = &config.limits;
+        let limits = Limits {
+            series: smaller_of(flags.request_series, flags.touched_series),
+            samples: smaller_of(flags.request_samples, flags.sample_limit),
+            downloaded: flags.downloaded_bytes.as_usize() as u64,
+            bytes: flags.request_bytes.as_usize() as u64,
+            timeout: flags.request_timeout.into(),
+            min_time: config.bucket.min_time,
+            max_time: config.bucket.max_time,
+            laziness: Laziness { enabled: flags.lazy_postings, ratio: flags.max_key_series_ratio },
+        };
+        metrics.gate_max.set(flags.series_concurrency as i64);
+        let (blocks, status) = (Arc::new(ArcSwap::default()), Arc::new(ArcSwap::default()));
+        let store = BucketStore {
+            blocks: Arc::clone(&blocks),
+            status: Arc::clone(&status),
+            limits: limits.clone(),
+            budget: Budget::root("--chunk-pool-size", flags.total_bytes.as_usize() as u64),
+            gate: Arc::new(Semaphore::new(flags.series_concurrency.max(1))),
+            metrics: metrics.clone(),
+        };
+        let info = BucketInfo {
+            blocks: Arc::clone(&blocks),
+            status: Arc::clone(&status),
+            limits: limits.clone(),
+            instance_id: ulid::Ulid::generate().to_string(),
+        };
+        let service = config.as_ref();
+        let grpc = GrpcServer::builder(farview_proto::FILE_DESCRIPTOR_SET)
+            .add_service(StoreServer::new(Arc::new(store)))
+            .add_service(InfoServer::new(info))
+            .bind(&service.grpc, &process)
+            .await?;
+        let routes = if config.web.disable {
+            Router::new()
+        } else {
+            let pages = Pages { blocks: Arc::clone(&blocks), status: Arc::clone(&status) };
+            pages::router(pages).layer(CompressionLayer::new().gzip(true))
+        };
+        let http = HttpServer::bind(&service.http, routes, &process).await?;
+        let flags = &config.bucket;
+        let latch = process.readiness.latch("first listing of the bucket");
+        latch.close("not done yet");
+        let syncer = Syncer {
+            fetcher: MetaFetcher::new(
+                bucket.purpose(Purpose::Sync),
+                Some(folder.join("meta-syncer")),
+                flags.meta_concurrency,
+            ),
+            access,
+            blocks,
+            status,
+            choice: Choice {
+                rules,
+                consistency_delay: flags.consistency_delay.as_millis(),
+                deletion_mark_delay: flags.deletion_mark_delay.as_millis(),
+            },
+            limits,
+            metrics,
+            readiness: process.readiness.clone(),
+            latch,
+            interval: flags.sync_interval.into(),
+            warm: match config.cache.header_download {
+                HeaderDownload::Eager if config.cache.keep_headers => flags.header_concurrency,
+                _ => 0,
+            },
+        };
+        process.tasks.spawn("sync", move |stop| syncer.run(stop));
+        Ok(Self { servers: Servers::new(process, service, http, Some(grpc)) })
+    }
+
+    async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        self.servers.run(shutdown).await
+    }
+}
