@@ -32,12 +32,11 @@ impl Service {
 
 /// The services of this binary.
 pub(crate) fn services() -> Vec<Service> {
-    vec![Service::of::<farview_sidecar::App>(), Service::of::<farview_query::App>()]
+    vec![Service::of::<farview_sidecar::App>(), Service::of::<farview_store::App>(), Service::of::<farview_query::App>()]
 }
 
 /// Subcommands of Thanos that farview does not have, each with what to know about it.
 const ABSENT: &[(&str, &str)] = &[
-    ("store", "the store gateway is not part of this version"),
     ("compact", "the compactor is not part of this version"),
     ("rule", "the ruler is not part of this version; let Prometheus evaluate rules"),
     ("receive", "the receiver is not part of this version; use the sidecar"),
