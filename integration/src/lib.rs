@@ -2,8 +2,10 @@
 //! over them, and a DNS server by whose names they find each other. The demo shows it, the tests break it. And what the
 //! kustomize overlays describe, run without Kubernetes.
 
+pub mod history;
 pub mod kubernetes;
 pub mod process;
+pub mod proof;
 pub mod world;
 
 pub use process::{Farview, binary};

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use farview_integration::{World, world::Plan};
+use farview_integration::{World, proof, world::Plan};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -20,6 +20,9 @@ struct Args {
     /// Where the global query serves HTTP.
     #[arg(long, default_value = "127.0.0.1:10912")]
     http: SocketAddr,
+    /// Days of history that are written into a bucket at the start; 0 for no bucket.
+    #[arg(long, default_value_t = 90)]
+    history_days: i64,
 }
 
 /// How long an answer may take to become what it should.
@@ -33,8 +36,14 @@ async fn main() -> anyhow::Result<()> {
         None => farview_integration::binary()?,
     };
     let dir = tempfile::Builder::new().prefix("farview-demo-").tempdir()?;
-    println!("starting 3 Prometheus servers, 3 sidecars, 3 queries and a DNS server; logs in {}", dir.path().display());
-    let mut plan = Plan::east_and_west();
+    let mut plan = Plan { history_days: args.history_days, ..Plan::east_and_west() };
+    if args.history_days > 0 {
+        println!("writing {} days of history into a bucket on an S3-compatible server", args.history_days);
+    }
+    println!(
+        "starting 3 Prometheus servers, 3 sidecars, 3 queries, 2 stores and a DNS server; logs in {}",
+        dir.path().display()
+    );
     // A check must not depend on a port being free.
     plan.global_http = if args.check { SocketAddr::from(([127, 0, 0, 1], 0)) } else { args.http };
     let mut world = World::start(&binary, dir.path(), plan).await?;
@@ -57,6 +66,12 @@ async fn main() -> anyhow::Result<()> {
     println!("  curl -s '{url}/api/v1/query?query=up'");
     println!("  curl -s '{url}/api/v1/stores'");
     println!("  curl -s '{url}/api/v1/query?query=up&completeness=true'");
+    if let Some(archive) = &world.archive {
+        let query = "query=sum+by+(service)+(rate(mesh_requests_total[1h]))";
+        let (start, end) = (archive.archived.mint / 1_000 + 3_600, archive.recent.maxt / 1_000);
+        println!("  curl -s '{url}/api/v1/query_range?{query}&start={start}&end={end}&step=1d'");
+        println!("the blocks that the stores serve: {}", archive.stores[0].url());
+    }
     println!("kill one of the pair, and see that the answer stays and says so:");
     println!("  kill -9 {}", east.prometheus[0].pid().unwrap_or_default());
     println!("kill the only one of the other cluster, and see what is missing named:");
@@ -107,6 +122,13 @@ async fn eventually_with(
 
 /// Kills a replica and then a whole cluster: the answer must stay, and say what is missing.
 async fn check(world: &mut World) -> anyhow::Result<()> {
+    if world.archive.is_some() {
+        let blocks = proof::shipped(world).await?;
+        println!("\nthe sidecars have shipped {blocks} blocks");
+        let began = Instant::now();
+        let values = proof::history(world).await?;
+        println!("{values} values of the history are what they must be, asked for in {:.1?}", began.elapsed());
+    }
     let before = eventually(world, "sum by (cluster) (up)", |answer| answer.len() == 2).await?;
     println!("\nkilling one Prometheus of the pair in east");
     world.clusters[0].prometheus[0].kill().await?;

@@ -32,7 +32,11 @@ impl Service {
 
 /// The services of this binary.
 pub(crate) fn services() -> Vec<Service> {
-    vec![Service::of::<farview_sidecar::App>(), Service::of::<farview_store::App>(), Service::of::<farview_query::App>()]
+    vec![
+        Service::of::<farview_sidecar::App>(),
+        Service::of::<farview_store::App>(),
+        Service::of::<farview_query::App>(),
+    ]
 }
 
 /// Subcommands of Thanos that farview does not have, each with what to know about it.

@@ -144,7 +144,9 @@ impl<'a> Pair<'a> {
     }
 
     fn next(&mut self) {
-        let before = self.chosen_float();
+        // Before the first sample there is none that the next must not fall below. Thanos takes the first of `a` for it, and rates of
+        // a pair whose second replica begins earlier come out too low.
+        let before = self.last_t.and_then(|_| self.chosen_float());
         let used_a = self.use_a;
         let after = self.last_t.map_or(i64::MIN, |t| t.saturating_add(1));
         self.a.seek(after.saturating_add(self.penalty_a));
@@ -240,7 +242,7 @@ fn penalty_of_two(a: &Samples, b: &Samples, counter: bool, out: &mut Samples) {
         }
     };
     loop {
-        let before = sides[used].values.get(at[used]).map(|value| value + offset[used]);
+        let before = last_t.and_then(|_| sides[used].values.get(at[used])).map(|value| value + offset[used]);
         let after = last_t.map_or(i64::MIN, |t| t.saturating_add(1));
         for side in [0, 1] {
             at[side] = seek(sides[side], at[side], after.saturating_add(penalty[side]));

@@ -31,6 +31,13 @@ fn a_switch_does_not_make_a_counter_fall() {
 }
 
 #[test]
+fn a_second_replica_that_begins_earlier_leaves_the_counter_as_it_is() {
+    let a: Vec<_> = (1..6).map(|i| (i * 10_000, 100.0 + i as f64)).collect();
+    let b: Vec<_> = (0..6).map(|i| (i * 10_000 + 5_000, 90.0 + i as f64)).collect();
+    assert_eq!(deduped(&[samples(&a), samples(&b)], true), b);
+}
+
+#[test]
 fn one_replica_and_none_pass() {
     let a = [(1, 1.0), (2, 2.0)];
     assert_eq!(deduped(&[samples(&a)], true), a);
