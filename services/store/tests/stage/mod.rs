@@ -1,5 +1,7 @@
 //! A store in this process and a client for it.
 
+pub(crate) mod blocks;
+
 use farview_bootstrap::{App as _, CancellationToken, Process};
 use farview_proto::thanos::info::{InfoRequest, info_client::InfoClient};
 use farview_series::ChunkSeries;
@@ -11,6 +13,7 @@ use farview_telemetry::{Exposition, Readiness, RootRegistry};
 use futures::StreamExt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
 use tonic::transport::{Channel, Endpoint};
 
@@ -21,7 +24,8 @@ pub(crate) struct Stage {
     registry: RootRegistry,
     http: SocketAddr,
     pub(crate) data: tempfile::TempDir,
-    _stop: DropGuard,
+    run: JoinHandle<anyhow::Result<()>>,
+    stop: DropGuard,
 }
 
 /// Waits until `holds`; fails after half a minute.
@@ -60,9 +64,16 @@ impl Stage {
         let app = App::build(config, process).await.unwrap();
         let (grpc, http) = (app.grpc_address().unwrap(), app.http_address());
         let stop = CancellationToken::new();
-        tokio::spawn(app.run(stop.clone()));
+        let run = tokio::spawn(app.run(stop.clone()));
         let channel = Endpoint::from_shared(format!("http://{grpc}")).unwrap().connect_lazy();
-        Self { channel, readiness, registry, http, data, _stop: stop.drop_guard() }
+        Self { channel, readiness, registry, http, data, run, stop: stop.drop_guard() }
+    }
+
+    /// Stops it and returns its folder.
+    pub(crate) async fn into_data(self) -> tempfile::TempDir {
+        drop((self.stop, self.channel));
+        self.run.await.unwrap().unwrap();
+        self.data
     }
 
     pub(crate) fn is_ready(&self) -> bool {
