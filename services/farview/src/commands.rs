@@ -45,7 +45,6 @@ const ABSENT: &[(&str, &str)] = &[
     ("rule", "the ruler is not part of this version; let Prometheus evaluate rules"),
     ("receive", "the receiver is not part of this version; use the sidecar"),
     ("query-frontend", "the query frontend is not part of this version; ask query itself"),
-    ("tools", "the bucket tools are not part of this version"),
 ];
 
 /// What to do.
@@ -59,6 +58,8 @@ pub(crate) enum Invocation {
     },
     /// Test, check or format PromQL, with these arguments.
     Promql(Vec<OsString>),
+    /// Run a tool, with these arguments.
+    Tools(Vec<OsString>),
     /// Print a text.
     Print(String),
     /// Say what is wrong.
@@ -74,6 +75,12 @@ pub(crate) fn understand(argv: &[OsString]) -> Invocation {
         && word == "promql"
     {
         return Invocation::Promql(rest.to_vec());
+    }
+    // Values of its flags may read so, too.
+    if let Some((word, rest)) = argv.split_first()
+        && word == "tools"
+    {
+        return Invocation::Tools(rest.to_vec());
     }
     let services = services();
     let words = || argv.iter().enumerate().filter_map(|(i, a)| Some((i, a.to_str()?)));
@@ -127,6 +134,7 @@ fn command() -> Command {
     let command = services().into_iter().fold(command, |command, s| command.subcommand((s.command)().0));
     command
         .subcommand(promql::command())
+        .subcommand(farview_tools::command())
         .subcommand(Command::new("version").about("Prints the version, as --version does"))
         .subcommand(Command::new("completions").about("Prints completions for a shell").arg(clap::arg!(<SHELL>)))
 }

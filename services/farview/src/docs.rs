@@ -15,9 +15,12 @@ pub(crate) fn flags(services: &[Service]) -> String {
          `--farview.config-file`, else from the default. The key is the path in that file. A switch `--x` is turned off\n\
          by `--no-x`.\n",
     );
-    for service in services {
-        let (_, schema) = (service.command)();
-        let _ = write!(out, "\n## farview {}\n", service.name);
+    let services = services.iter().map(|service| (service.name.to_owned(), service.command));
+    let tools =
+        farview_tools::bucket_tools().into_iter().map(|tool| (format!("tools bucket {}", tool.name), tool.command));
+    for (name, command) in services.chain(tools) {
+        let (_, schema) = command();
+        let _ = write!(out, "\n## farview {name}\n");
         let mut groups: BTreeMap<&str, Vec<&FlagSpec>> = BTreeMap::new();
         for flag in schema.flags().filter(|f| !f.hidden) {
             groups.entry(&flag.group).or_default().push(flag);

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     match commands::understand(&argv) {
         Invocation::Service { service, argv } => (service.run)(argv),
         Invocation::Promql(argv) => promql::run(argv),
+        Invocation::Tools(argv) => farview_tools::run(argv),
         Invocation::Print(text) => farview_bootstrap::print(&text),
         Invocation::Refuse(text) => farview_bootstrap::refuse(&text),
     }

@@ -31,7 +31,7 @@ pub use flags::{
 pub use grpc::{GrpcServer, GrpcServerBuilder};
 pub use http::HttpServer;
 pub use process::Process;
-pub use run::{App, print, refuse, run, version};
+pub use run::{App, Tool, print, refuse, run, run_tool, version};
 pub use servers::Servers;
 pub use tasks::TaskGroup;
 pub use tokio_util::sync::CancellationToken;

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use farview_config::{Error, Flags, Loaded, load};
-use farview_telemetry::{BuildInfo, logs};
+use farview_telemetry::BuildInfo;
+use farview_telemetry::logs::{self, LogFlags};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,12 @@ pub trait App: Sized + Send {
 
     /// Serves until `shutdown` is cancelled; usually [`crate::Servers::run`].
     fn run(self, shutdown: CancellationToken) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+/// A command that does one thing for a person and ends.
+pub trait Tool: Flags + AsRef<LogFlags> + Send {
+    /// Does it, and writes what it finds to `out`; tells whether all was well.
+    fn run(self, out: &mut dyn Write) -> impl Future<Output = anyhow::Result<bool>>;
 }
 
 /// Exit code of a service that failed.
@@ -53,6 +60,41 @@ pub fn run<A: App>(argv: impl IntoIterator<Item = OsString>, build: BuildInfo) -
         Err(error) => {
             // The last line of the log is what Kubernetes shows as the reason of a restart.
             tracing::error!(error = format!("{error:#}"), "farview {} failed", A::Config::SERVICE);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Runs a tool: `argv` goes without the names of program and tool. A signal ends it where it is.
+pub fn run_tool<T: Tool>(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let name = T::SERVICE.replacen("tools-bucket-", "tools bucket ", 1);
+    let loaded = match load::<T>(argv, |name| std::env::var(name).ok()) {
+        Ok(loaded) => loaded,
+        Err(Error::HelpRequested(text)) => return print(&text),
+        Err(error) => return refuse(&format!("farview {name}: error: {error}\nTry 'farview {name} --help'.")),
+    };
+    logs::init(loaded.config.as_ref(), None);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("farview").build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("farview: error: start the runtime: {error}"));
+            return ExitCode::from(FAILED);
+        }
+    };
+    let mut out = io::BufWriter::new(io::stdout());
+    let result = runtime.block_on(loaded.config.run(&mut out)).and_then(|well| {
+        out.flush()?;
+        Ok(well)
+    });
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(FAILED),
+        // A reader that has left, as `head` does, is no error.
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&format!("farview {name}: error: {error:#}"));
             ExitCode::from(FAILED)
         }
     }
