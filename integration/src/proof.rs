@@ -65,7 +65,7 @@ async fn samples(world: &World, from: i64, until: i64) -> anyhow::Result<usize> 
             let end = (from + (day + 1) * 86_400_000).min(until);
             let (query, time) = (format!("{}{{service=\"{}\"}}[1d]", metric.name(), service(1)), seconds(end));
             let answer = world.global.query(&query, &[("time", &time)]).await?;
-            ensure!(answer.is_complete(), "{query} at {time}: {answer:?}");
+            ensure!(answer.is_complete(), "{query} at {time}: {:?}", answer.warnings());
             let all = answer.json["data"]["result"].as_array().context("no result")?.clone();
             ensure!(all.len() == world.clusters.len(), "{query} at {time}: {} series", all.len());
             for series in all {
@@ -99,7 +99,7 @@ async fn rates(world: &World, from: i64, until: i64) -> anyhow::Result<usize> {
         let (start, end) = (seconds(from + 3_600_000), seconds(until));
         let params = [("query", query.as_str()), ("start", &start), ("end", &end), ("step", "1h")];
         let answer = world.global.get("/api/v1/query_range", &params).await?;
-        ensure!(answer.is_complete() && answer.status == 200, "{query}: {answer:?}");
+        ensure!(answer.is_complete() && answer.status == 200, "{query}: {} {:?}", answer.status, answer.warnings());
         let all = answer.json["data"]["result"].as_array().context("no result")?.clone();
         ensure!(all.len() == world.clusters.len(), "{query}: {} series", all.len());
         let expected: f64 = (0..SERVICES).map(|i| metric.per_second(i)).sum();

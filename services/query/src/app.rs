@@ -8,6 +8,7 @@ use crate::fanout::{Deadlines, Fanout};
 use crate::federate::Federate;
 use crate::grpc::{Grpc, RequestLimits, Services};
 use crate::metrics::Metrics;
+use crate::replicas::Replicas;
 use anyhow::Context;
 use axum::Router;
 use farview_bootstrap::{CancellationToken, GrpcServer, HttpServer, Process, Servers};
@@ -142,6 +143,7 @@ impl farview_bootstrap::App for App {
         let gap = Duration::from(limits.response_timeout);
         let fanout = Arc::new(Fanout {
             endpoints: Arc::clone(&endpoints),
+            replicas: Replicas::default(),
             deadlines: Deadlines {
                 first_frame: limits.first_frame.into(),
                 gap: if gap.is_zero() { FRAME_GAP } else { gap },

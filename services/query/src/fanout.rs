@@ -5,16 +5,20 @@
 //! answer. What an endpoint does wrong ends its stream, not the answer: under `Warn` the answer says so, under `Abort` it fails.
 
 use crate::endpoints::{Endpoint, Endpoints, Matching, Wanted};
-use crate::run::QueryRun;
+use crate::replicas::{InFlight, Replicas, SPARED};
+use crate::run::{AccountHandle, QueryRun};
 use farview_model::{BudgetExceeded, ErrorKind, Labels, Reservation};
 use farview_series::merge::without_labels;
 use farview_series::{ChunkData, ChunkSeries, Merge};
 use farview_storeapi::{
-    CallOptions, Component, DecodedFrame, Frame, PartialResponse, SelectRequest, StoreClient, StoreError,
+    CallOptions, Component, DecodedFrame, Frame, LabelsAnswer, LabelsRequest, PartialResponse, SelectRequest,
+    StoreClient, StoreError,
 };
 use farview_tsdb::MAX_SAMPLES;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -45,12 +49,16 @@ pub(crate) struct Batch {
     pub(crate) held: Reservation,
 }
 
+/// Frames of one endpoint.
+type FrameStream = Pin<Box<dyn Stream<Item = Result<DecodedFrame, StoreError>> + Send>>;
+
 /// A stream of merged series.
 pub(crate) type Batches = mpsc::Receiver<Result<Batch, StoreError>>;
 
 /// Asks endpoints.
 pub(crate) struct Fanout {
     pub(crate) endpoints: Arc<Endpoints>,
+    pub(crate) replicas: Replicas,
     pub(crate) deadlines: Deadlines,
     pub(crate) max_message_bytes: usize,
     pub(crate) max_series: u64,
@@ -133,14 +141,16 @@ impl Fanout {
         let (out, batches) = mpsc::channel(BATCHES_AHEAD);
         let request = Arc::new(request);
         let mut inputs = Vec::with_capacity(matching.chosen.len());
-        for endpoint in matching.chosen {
+        for replicas in self.replicas.group(matching.chosen) {
             let (sender, receiver) = mpsc::channel(FRAMES_AHEAD);
+            let spared: Vec<_> = replicas[1..].iter().map(|replica| (replica.address.clone(), SPARED)).collect();
+            run.skipped(&spared);
+            let endpoint = replicas[0].clone();
             let asking = Asking {
                 fanout: Arc::clone(self),
                 run: Arc::clone(run),
                 request: Arc::clone(&request),
-                account: run.account(&endpoint.address),
-                endpoint: endpoint.clone(),
+                replicas,
                 sender,
             };
             tokio::spawn(asking.run());
@@ -165,14 +175,37 @@ struct Asking {
     fanout: Arc<Fanout>,
     run: Arc<QueryRun>,
     request: Arc<SelectRequest>,
-    endpoint: Endpoint,
-    account: crate::run::AccountHandle,
+    /// Interchangeable, in the order in which to ask them.
+    replicas: Vec<Endpoint>,
     sender: mpsc::Sender<Message>,
+}
+
+/// A stream whose first frame has come.
+struct Opened<'a> {
+    asked: Asked<'a>,
+    frames: FrameStream,
+    /// None if the answer is empty.
+    first: Option<DecodedFrame>,
+}
+
+/// One endpoint that is asked.
+struct Asked<'a> {
+    endpoint: &'a Endpoint,
+    account: AccountHandle,
+    started: Instant,
+    /// It cannot leave out replica labels: that is done here.
+    strip_here: bool,
+    _in_flight: InFlight,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.account.update(|account| account.duration = self.started.elapsed());
+    }
 }
 
 impl Asking {
     async fn run(self) {
-        let started = Instant::now();
         // Whoever reads the stream going away, or the query ending, ends the call to the endpoint.
         let result = tokio::select! {
             biased;
@@ -180,7 +213,6 @@ impl Asking {
             () = self.run.cancelled.cancelled() => Err(cancelled().into()),
             result = self.ask() => result,
         };
-        self.account.update(|account| account.duration = started.elapsed());
         let message = match result {
             Ok(()) => Message::End,
             Err(cut) => Message::Failed(cut),
@@ -188,71 +220,143 @@ impl Asking {
         let _ = self.sender.send(message).await;
     }
 
+    /// Asks one replica; if it fails, the next goes on where it ended.
     async fn ask(&self) -> Result<(), Cut> {
-        let Some(live) = &self.endpoint.live else {
-            return Err(StoreError::new(ErrorKind::Unavailable, self.endpoint.problem()).into());
+        let mut last = None;
+        let mut tried = 0;
+        loop {
+            let result = match self.open_any(&mut tried).await {
+                Ok(opened) => {
+                    let address = &opened.asked.endpoint.address;
+                    let result = self.relay(&opened.asked, opened.frames, opened.first, &mut last).await;
+                    result.map_err(|cut| (address, cut))
+                }
+                Err((endpoint, cut)) => Err((&endpoint.address, cut)),
+            };
+            match result {
+                Err((address, Cut::Theirs(error))) if tried < self.replicas.len() && !is_ours(&error) => {
+                    tracing::debug!(endpoint = address, %error, "asking another store with the same data");
+                    self.run.account(address).update(|account| account.error = Some(error.to_string()));
+                }
+                Err((address, Cut::Theirs(error))) if tried > 1 => {
+                    let text = format_args!("none of {tried} stores with the same data answered; the last, {address}");
+                    return Err(error.within(text).into());
+                }
+                result => return result.map_err(|(_, cut)| cut),
+            }
+        }
+    }
+
+    /// Asks the next replica, and the one after it too if it is slow; counts those that were tried.
+    async fn open_any(&self, tried: &mut usize) -> Result<Opened<'_>, (&Endpoint, Cut)> {
+        let from = *tried;
+        let rest = &self.replicas[from..];
+        let next = AtomicUsize::new(0);
+        let attempt = || async {
+            let endpoint = &rest[next.fetch_add(1, Ordering::Relaxed).min(rest.len() - 1)];
+            self.open(endpoint).await.map_err(|cut| (endpoint, cut))
         };
-        let info = &live.identity;
-        let store = info.store.as_ref();
+        let opened = match rest {
+            [_] => attempt().await,
+            _ => self.fanout.replicas.hedge.run(attempt).await,
+        };
+        *tried = from + next.load(Ordering::Relaxed).clamp(1, rest.len());
+        opened
+    }
+
+    /// Asks an endpoint and waits for its first frame.
+    async fn open<'a>(&self, endpoint: &'a Endpoint) -> Result<Opened<'a>, Cut> {
+        let Some(live) = &endpoint.live else {
+            return Err(StoreError::new(ErrorKind::Unavailable, endpoint.problem()).into());
+        };
+        let store = live.identity.store.as_ref();
         let strips = store.is_some_and(|store| store.supports_without_replica_labels);
         let mut request = SelectRequest::clone(&self.request);
         let strip_here = !strips && !request.without_replica_labels.is_empty();
         if strip_here {
             request.without_replica_labels.clear();
         }
-        let deadlines = self.fanout.deadlines;
+        let asked = Asked {
+            endpoint,
+            account: self.run.account(&endpoint.address),
+            started: Instant::now(),
+            strip_here,
+            _in_flight: self.fanout.replicas.enter(&endpoint.address),
+        };
         let remaining = self.run.remaining();
         let options = CallOptions { timeout: Some(remaining), max_message_bytes: Some(self.fanout.max_message_bytes) };
         let client = StoreClient::new(live.channel.clone());
-        let first = deadlines.first_frame.min(remaining);
-        let late = |what: &str, limit: Duration| {
-            let flag = if limit == remaining {
-                "--query.timeout"
-            } else if what == FIRST_FRAME {
-                "--query.first-frame-timeout"
-            } else {
-                "--store.response-timeout"
-            };
-            let seconds = limit.as_secs_f64();
-            StoreError::new(ErrorKind::Timeout, format!("{what} did not come within {seconds:.1}s ({flag})"))
+        let limit = self.fanout.deadlines.first_frame.min(remaining);
+        let opened = tokio::time::timeout(limit, async {
+            let mut frames: FrameStream = Box::pin(client.select(&request, &options).await?);
+            let first = frames.next().await.transpose()?;
+            Ok::<_, StoreError>((frames, first))
+        });
+        let (frames, first) = opened.await.map_err(|_| self.late(FIRST_FRAME, limit))??;
+        Ok(Opened { asked, frames, first })
+    }
+
+    fn late(&self, what: &str, limit: Duration) -> StoreError {
+        let flag = if limit < self.fanout.deadlines.first_frame && what == FIRST_FRAME {
+            "--query.timeout"
+        } else if what == FIRST_FRAME {
+            "--query.first-frame-timeout"
+        } else {
+            "--store.response-timeout"
         };
-        let mut frames = tokio::time::timeout(first, client.select(&request, &options))
-            .await
-            .map_err(|_| late(FIRST_FRAME, first))??;
-        let mut limit = first;
-        let mut what = FIRST_FRAME;
+        let seconds = limit.as_secs_f64();
+        StoreError::new(ErrorKind::Timeout, format!("{what} did not come within {seconds:.1}s ({flag})"))
+    }
+
+    /// Passes frames on. `last` is the last series that was passed on: what comes up to it from another replica is left out.
+    async fn relay(
+        &self,
+        asked: &Asked<'_>,
+        mut frames: FrameStream,
+        first: Option<DecodedFrame>,
+        last: &mut Option<Labels>,
+    ) -> Result<(), Cut> {
+        let gap = self.fanout.deadlines.gap;
+        let resume = last.clone();
         let mut stripped = Vec::new();
         let mut stripped_held = self.run.budget.reserve(0)?;
-        loop {
-            let frame = tokio::time::timeout(limit, frames.next()).await.map_err(|_| late(what, limit))?;
-            let Some(frame) = frame else { break };
-            let frame = frame?;
-            (limit, what) = (deadlines.gap, "the next frame");
-            self.note(&frame)?;
+        let mut next = first;
+        while let Some(frame) = next {
+            self.note(asked, &frame)?;
             match frame.frame {
-                Frame::Series(series) => {
-                    self.check_labels(&series)?;
+                Frame::Series(mut series) => {
+                    self.check_labels(asked.endpoint, &series)?;
+                    if let Some(resume) = &resume {
+                        series.retain(|series| series.labels > *resume);
+                    }
                     let held = self.run.budget.reserve(series.iter().map(size).sum())?;
-                    if strip_here {
+                    if asked.strip_here {
                         stripped_held.absorb(held);
                         stripped.extend(series);
-                    } else if self.sender.send(Message::Series(series, held)).await.is_err() {
-                        return Ok(());
+                    } else if let Some(end) = series.last().map(|series| series.labels.clone()) {
+                        if self.sender.send(Message::Series(series, held)).await.is_err() {
+                            return Ok(());
+                        }
+                        *last = Some(end);
                     }
                 }
-                Frame::Warning(text) => self.run.failed_below(&self.endpoint.address, &text)?,
+                Frame::Warning(text) => self.run.failed_below(&asked.endpoint.address, &text)?,
                 Frame::Hints(_) => {}
             }
+            next = tokio::time::timeout(gap, frames.next())
+                .await
+                .map_err(|_| self.late("the next frame", gap))?
+                .transpose()?;
         }
-        if strip_here {
+        if asked.strip_here {
             let series = without_labels(stripped, &self.request.without_replica_labels);
             let _ = self.sender.send(Message::Series(series, stripped_held)).await;
         }
         Ok(())
     }
 
-    fn note(&self, frame: &DecodedFrame) -> Result<(), StoreError> {
-        self.account.update(|account| {
+    fn note(&self, asked: &Asked<'_>, frame: &DecodedFrame) -> Result<(), StoreError> {
+        asked.account.update(|account| {
             account.bytes += frame.bytes as u64;
             account.responses += 1;
             if let Frame::Series(series) = &frame.frame {
@@ -265,15 +369,15 @@ impl Asking {
         for encoding in &frame.unknown_encodings {
             let text =
                 format!("chunks with encoding {encoding} cannot be read by this version; their samples are missing");
-            self.run.failed_below(&self.endpoint.address, &text)?;
+            self.run.failed_below(&asked.endpoint.address, &text)?;
         }
         Ok(())
     }
 
     /// A sidecar that sends series of labels it did not announce is not the one that was asked. What a query or a store
     /// gateway announces may have grown since it was last asked.
-    fn check_labels(&self, series: &[ChunkSeries]) -> Result<(), StoreError> {
-        let Some(live) = &self.endpoint.live else { return Ok(()) };
+    fn check_labels(&self, endpoint: &Endpoint, series: &[ChunkSeries]) -> Result<(), StoreError> {
+        let Some(live) = &endpoint.live else { return Ok(()) };
         let sets = &live.identity.label_sets;
         if sets.is_empty() || live.identity.component != Component::SIDECAR {
             return Ok(());
@@ -293,6 +397,11 @@ impl Asking {
             )),
         }
     }
+}
+
+/// Tells whether the request is at fault, so that a replica would answer the same.
+fn is_ours(error: &StoreError) -> bool {
+    matches!(error.kind, ErrorKind::Invalid | ErrorKind::LimitExceeded | ErrorKind::Cancelled)
 }
 
 fn samples(chunk: &farview_series::AggrChunk) -> u64 {
@@ -444,7 +553,7 @@ impl Fanout {
     pub(crate) async fn labels(
         &self,
         run: &Arc<QueryRun>,
-        mut request: farview_storeapi::LabelsRequest,
+        mut request: LabelsRequest,
     ) -> Result<Vec<String>, StoreError> {
         request.matchers.extend(run.tenant.enforced.clone());
         let wanted = Wanted {
@@ -457,29 +566,29 @@ impl Fanout {
         let matching = self.choose(run, &wanted)?;
         let options = CallOptions { timeout: Some(run.remaining()), max_message_bytes: Some(self.max_message_bytes) };
         let limit = self.deadlines.first_frame.min(run.remaining());
-        let calls = matching.chosen.iter().map(|endpoint| {
+        let groups = self.replicas.group(matching.chosen);
+        let calls = groups.iter().map(|replicas| {
             let (request, options) = (&request, &options);
             async move {
-                let Some(live) = &endpoint.live else {
-                    return Err(StoreError::new(ErrorKind::Unavailable, endpoint.problem()));
-                };
-                let client = StoreClient::new(live.channel.clone());
-                let call = async {
-                    if request.label.is_empty() {
-                        client.label_names(request, options).await
-                    } else {
-                        client.label_values(request, options).await
+                let mut replicas = replicas.iter();
+                let mut endpoint = replicas.next();
+                loop {
+                    let Some(asked) = endpoint else {
+                        return Err(StoreError::new(ErrorKind::Internal, "there is nobody to ask"));
+                    };
+                    endpoint = replicas.next();
+                    let answer = self.labels_of(asked, request, options, limit).await;
+                    match answer {
+                        Err(error) if endpoint.is_some() && !is_ours(&error) => {}
+                        answer => return answer,
                     }
-                };
-                let late =
-                    |_| StoreError::new(ErrorKind::Timeout, format!("no answer within {:.1}s", limit.as_secs_f64()));
-                tokio::time::timeout(limit, call).await.map_err(late)?
+                }
             }
         });
         let answers = futures::future::join_all(calls).await;
         let mut all = std::collections::BTreeSet::new();
         let mut held = run.budget.reserve(0)?;
-        for (endpoint, answer) in matching.chosen.iter().zip(answers) {
+        for (endpoint, answer) in groups.iter().filter_map(|replicas| replicas.first()).zip(answers) {
             match answer {
                 Ok(answer) => {
                     held.grow(answer.values.iter().map(|value| value.len() as u64 + 48).sum())?;
@@ -493,5 +602,30 @@ impl Fanout {
             }
         }
         Ok(all.into_iter().collect())
+    }
+
+    async fn labels_of(
+        &self,
+        endpoint: &Endpoint,
+        request: &LabelsRequest,
+        options: &CallOptions,
+        limit: Duration,
+    ) -> Result<LabelsAnswer, StoreError> {
+        let Some(live) = &endpoint.live else {
+            return Err(StoreError::new(ErrorKind::Unavailable, endpoint.problem()));
+        };
+        let _in_flight = self.replicas.enter(&endpoint.address);
+        let client = StoreClient::new(live.channel.clone());
+        let call = async {
+            if request.label.is_empty() {
+                client.label_names(request, options).await
+            } else {
+                client.label_values(request, options).await
+            }
+        };
+        let flag = if limit < self.deadlines.first_frame { "--query.timeout" } else { "--query.first-frame-timeout" };
+        let late =
+            |_| StoreError::new(ErrorKind::Timeout, format!("no answer within {:.1}s ({flag})", limit.as_secs_f64()));
+        tokio::time::timeout(limit, call).await.map_err(late)?
     }
 }

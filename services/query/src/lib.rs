@@ -16,6 +16,7 @@ mod federate;
 mod grpc;
 mod metrics;
 mod querier;
+mod replicas;
 mod run;
 mod ui;
 

@@ -1,7 +1,10 @@
 //! The coverage ledger: what was announced lately, by whom, and whether anybody announces it now.
 //!
 //! This is what keeps an answer from losing a whole cluster without a word: an endpoint that dies, leaves DNS, or announces
-//! less than before stays expected for a while. It stops being missed as soon as another endpoint announces the same labels.
+//! less than before stays expected for a while. It stops being missed as soon as others announce the same labels for all of the
+//! time that the query is about: a sidecar does not stand in for the store that holds its older blocks. Of two stores that name
+//! their data ([`EndpointInfo::data_identity`]), one stands in for the other only if both had the same blocks lately: stores that
+//! share the work may announce the same labels and times and hold different blocks.
 
 use super::Wanted;
 use farview_model::{Labels, TimeRange};
@@ -23,8 +26,17 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     entries: BTreeMap<(String, Labels), Entry>,
+    /// Data that addresses named last, and when.
+    identities: BTreeMap<String, (String, SystemTime)>,
+    /// When two addresses, in order, last had the same data.
+    replicas: BTreeMap<(String, String), SystemTime>,
     expect_for: Duration,
 }
+
+/// Stores that share a bucket learn of a new block one after the other: they are replicas if they had the same blocks so long ago.
+const REPLICAS_FOR: Duration = Duration::from_secs(15 * 60);
+/// Times that slide with the clock have moved on so much more than the clock since they were announced, at most, ms.
+const SLIDE: i64 = 60_000;
 
 /// Something that an answer lacks.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,26 +80,50 @@ impl Missing {
 impl Ledger {
     /// Makes a ledger that expects what was announced for `expect_for` after it was last seen; zero to expect nothing.
     pub(crate) fn new(expect_for: Duration) -> Self {
-        Self { entries: BTreeMap::new(), expect_for }
+        Self { entries: BTreeMap::new(), identities: BTreeMap::new(), replicas: BTreeMap::new(), expect_for }
     }
 
     /// Notes what an endpoint announces at `now`.
     pub(crate) fn seen(&mut self, address: &str, info: &EndpointInfo, now: SystemTime) {
-        let range = info.store.as_ref().map_or(TimeRange::ALL, |store| store.range);
         let empty = [Labels::empty()];
         let sets = if info.label_sets.is_empty() { &empty[..] } else { &info.label_sets };
         for labels in sets {
-            let of_set = info.store.iter().flat_map(|store| &store.tsdbs).find(|tsdb| tsdb.labels == *labels);
             let entry = Entry {
                 component: info.component.clone(),
-                range: of_set.map_or(range, |tsdb| tsdb.range),
+                range: range_of(info, labels),
                 last_seen: now,
                 apis: EndpointInfo { label_sets: Vec::new(), ..info.clone() },
             };
             self.entries.insert((address.to_owned(), labels.clone()), entry);
         }
+        self.note_identity(address, &info.data_identity, now);
         let expect_for = self.expect_for;
+        let young = |time: SystemTime| now.duration_since(time).unwrap_or_default() <= expect_for + REPLICAS_FOR;
         self.entries.retain(|_, entry| now.duration_since(entry.last_seen).unwrap_or_default() <= expect_for);
+        self.identities.retain(|_, (_, seen)| young(*seen));
+        self.replicas.retain(|_, seen| young(*seen));
+    }
+
+    /// Notes what data an address names, and who else names the same.
+    fn note_identity(&mut self, address: &str, identity: &str, now: SystemTime) {
+        if identity.is_empty() {
+            self.identities.remove(address);
+            return;
+        }
+        self.identities.insert(address.to_owned(), (identity.to_owned(), now));
+        let same = self.identities.iter().filter(|(other, (its, _))| *other != address && its == identity);
+        self.replicas.extend(same.map(|(other, _)| (pair(address, other), now)));
+    }
+
+    /// Tells whether `info` at address `at` may hold what `entry` at `address` held.
+    fn stands_in(&self, at: &str, info: &EndpointInfo, address: &str, entry: &Entry) -> bool {
+        let (its, wanted) = (&info.data_identity, &entry.apis.data_identity);
+        let lately = |seen: &SystemTime| entry.last_seen.duration_since(*seen).unwrap_or_default() <= REPLICAS_FOR;
+        at == address
+            || its.is_empty()
+            || wanted.is_empty()
+            || its == wanted
+            || self.replicas.get(&pair(at, address)).is_some_and(lately)
     }
 
     /// Returns what a query should have been able to ask and nobody announces now.
@@ -97,15 +133,26 @@ impl Ledger {
         wanted: &Wanted<'_>,
         now: SystemTime,
     ) -> Vec<Missing> {
-        let announced = |labels: &Labels, address: &str| {
-            live.iter().any(|(at, info)| {
-                wanted.api.offered_by(info)
-                    && (info.label_sets.contains(labels)
-                        || (labels.is_empty() && info.label_sets.is_empty() && at == address))
-            })
-        };
         let without_replica =
             |labels: &Labels| labels.without(|name| wanted.replica_labels.iter().any(|label| label == name));
+        // Tells whether those who announce labels that will do, and may hold the same, cover all of the time that counts.
+        let covered = |address: &str, labels: &Labels, entry: &Entry, will_do: &dyn Fn(&Labels) -> bool| {
+            let elapsed = now.duration_since(entry.last_seen).unwrap_or_default().as_millis() as i64;
+            let start = entry.range.mint.saturating_add(elapsed + SLIDE).min(entry.range.maxt);
+            let needed = TimeRange::new(start, entry.range.maxt).intersect(wanted.range);
+            let mut ranges = Vec::new();
+            for (at, info) in live {
+                if !wanted.api.offered_by(info) || !self.stands_in(at, info, address, entry) {
+                    continue;
+                }
+                if labels.is_empty() && info.label_sets.is_empty() && at == address {
+                    ranges.push(TimeRange::ALL);
+                }
+                let sets = info.label_sets.iter().filter(|set| will_do(set));
+                ranges.extend(sets.map(|set| info.store.as_ref().map_or(TimeRange::ALL, |_| range_of(info, set))));
+            }
+            if wanted.api == super::Api::Store { covers(needed, ranges) } else { !ranges.is_empty() }
+        };
         let mut missing: Vec<Missing> = Vec::new();
         for ((address, labels), entry) in &self.entries {
             let expected = now.duration_since(entry.last_seen).unwrap_or_default() <= self.expect_for;
@@ -114,16 +161,16 @@ impl Ledger {
                 || !entry.range.overlaps(wanted.range)
                 || !wanted.allows_address(address)
                 || !wanted.may_match(labels)
-                || announced(labels, address)
-                || missing.iter().any(|other| other.labels == *labels && !labels.is_empty())
+                || covered(address, labels, entry, &|other| other == labels)
+                || missing
+                    .iter()
+                    .any(|other| other.labels == *labels && other.component == entry.component && !labels.is_empty())
             {
                 continue;
             }
             let common = without_replica(labels);
             let replica_answers = common.len() < labels.len()
-                && live.iter().any(|(_, info)| {
-                    wanted.api.offered_by(info) && info.label_sets.iter().any(|other| without_replica(other) == common)
-                });
+                && covered(address, labels, entry, &|other| without_replica(other) == common);
             missing.push(Missing {
                 address: address.clone(),
                 component: entry.component.clone(),
@@ -142,6 +189,37 @@ impl Ledger {
         let stores = self.entries.iter().filter(|(_, entry)| entry.apis.store.is_some());
         stores.map(|((_, labels), entry)| (labels.clone(), entry.range)).collect()
     }
+}
+
+/// Returns two addresses in order.
+fn pair(a: &str, b: &str) -> (String, String) {
+    (a.min(b).to_owned(), a.max(b).to_owned())
+}
+
+/// Returns the time for which an endpoint announces a label set.
+fn range_of(info: &EndpointInfo, labels: &Labels) -> TimeRange {
+    let Some(store) = &info.store else { return TimeRange::ALL };
+    let of_set = store.tsdbs.iter().filter(|tsdb| tsdb.labels == *labels).map(|tsdb| tsdb.range);
+    of_set.reduce(|a, b| TimeRange::new(a.mint.min(b.mint), a.maxt.max(b.maxt))).unwrap_or(store.range)
+}
+
+/// Tells whether ranges together cover all of another.
+fn covers(needed: TimeRange, mut ranges: Vec<TimeRange>) -> bool {
+    if needed.is_empty() {
+        return !ranges.is_empty();
+    }
+    ranges.sort_unstable_by_key(|range| range.mint);
+    let mut next = needed.mint;
+    for range in ranges {
+        if range.mint > next {
+            return false;
+        }
+        if range.maxt >= needed.maxt {
+            return true;
+        }
+        next = next.max(range.maxt.saturating_add(1));
+    }
+    false
 }
 
 #[cfg(test)]
@@ -215,6 +293,71 @@ mod tests {
         let missing = ledger.missing(&live(&[("q:1", &[EAST_A])]), &wanted(&[], &[]), T0);
         assert_eq!(missing.len(), 1);
         assert_eq!(missing[0].labels, Labels::from_pairs(WEST.iter().copied()));
+    }
+
+    const HOUR: i64 = 3_600_000;
+
+    fn holding(labels: &[(&str, &str)], range: TimeRange, identity: &str) -> Arc<EndpointInfo> {
+        let mut info = info(&[labels]);
+        info.data_identity = identity.to_owned();
+        if let Some(store) = &mut info.store {
+            store.range = range;
+        }
+        Arc::new(info)
+    }
+
+    fn over(range: TimeRange) -> Wanted<'static> {
+        Wanted { range, matchers: &[], store_matchers: &[], replica_labels: &[], api: Api::Store }
+    }
+
+    #[test]
+    fn a_sidecar_does_not_stand_in_for_the_store_with_its_older_blocks() {
+        let sidecar = holding(WEST, TimeRange::new(90 * HOUR, i64::MAX), "");
+        let mut ledger = Ledger::new(Duration::from_secs(900));
+        ledger.seen("s:1", &sidecar, T0);
+        ledger.seen("store:1", &holding(WEST, TimeRange::new(0, 98 * HOUR), "x"), T0);
+        let live = [("s:1".to_owned(), sidecar)];
+        assert!(ledger.missing(&live, &over(TimeRange::new(95 * HOUR, 100 * HOUR)), T0).is_empty());
+        let missing = ledger.missing(&live, &over(TimeRange::new(50 * HOUR, 100 * HOUR)), T0);
+        assert_eq!(addresses(&missing), ["store:1"]);
+        // Nor does the sidecar of a replica.
+        let replica = ["replica".to_owned()];
+        let mut ledger = Ledger::new(Duration::from_secs(900));
+        ledger.seen("store:1", &holding(EAST_A, TimeRange::new(0, 98 * HOUR), "x"), T0);
+        let live = [("b:1".to_owned(), holding(EAST_B, TimeRange::new(90 * HOUR, i64::MAX), ""))];
+        let wanted = Wanted { replica_labels: &replica, ..over(TimeRange::new(50 * HOUR, 100 * HOUR)) };
+        assert!(!ledger.missing(&live, &wanted, T0)[0].replica_answers);
+    }
+
+    #[test]
+    fn a_store_stands_in_for_another_that_had_the_same_blocks_lately() {
+        let range = TimeRange::new(0, 98 * HOUR);
+        let at = |seconds| T0 + Duration::from_secs(seconds);
+        let mut ledger = Ledger::new(Duration::from_secs(900));
+        ledger.seen("store:1", &holding(WEST, range, "x"), at(0));
+        ledger.seen("store:2", &holding(WEST, range, "x"), at(0));
+        ledger.seen("other:1", &holding(WEST, range, "z"), at(0));
+        // The second has taken up a block since.
+        let second = holding(WEST, range, "y");
+        ledger.seen("store:2", &second, at(60));
+        let live = [("store:2".to_owned(), second), ("other:1".to_owned(), holding(WEST, range, "z"))];
+        assert!(ledger.missing(&live, &over(range), at(60)).is_empty());
+        // A store that has taken up a block stands in for itself.
+        let grown = [("store:1".to_owned(), holding(WEST, range, "y")), live[1].clone()];
+        assert!(ledger.missing(&grown, &over(range), at(60)).is_empty());
+        // One that shares the work holds other blocks.
+        let missing = ledger.missing(&live[1..], &over(range), at(60));
+        assert_eq!(addresses(&missing), ["store:1"]);
+        let missing = ledger.missing(&live[..1], &over(range), at(60));
+        assert_eq!(addresses(&missing), ["other:1"]);
+    }
+
+    #[test]
+    fn stores_of_parts_of_the_time_cover_it_together() {
+        let range = |from, to| TimeRange::new(from * HOUR, to * HOUR - 1);
+        assert!(covers(range(0, 10), vec![range(5, 10), range(0, 5)]));
+        assert!(!covers(range(0, 10), vec![range(6, 10), range(0, 5)]));
+        assert!(!covers(range(0, 10), vec![]));
     }
 
     #[test]
