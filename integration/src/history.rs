@@ -1,13 +1,12 @@
 //! A history that no Prometheus holds any more: blocks of a service mesh's series, whose values follow from time in closed form.
 
 use anyhow::Context;
-use farview_block::{BlockId, BlockMeta, BlockObjects, Compaction, Source, Stats, ThanosMeta, describe, upload};
-use farview_localblock::LocalBlockWriter;
+use farview_block::{BlockId, BlockMeta, BlockObjects, upload};
 use farview_model::{Labels, TimeRange};
 use farview_objstore::Bucket;
 use farview_series::{AggrChunk, ChunkData};
 use farview_tsdb::Chunk;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -115,46 +114,17 @@ fn block(
     let mut symbols = BTreeSet::from(["__name__".to_owned(), "service".to_owned()]);
     symbols.extend(Metric::ALL.map(|metric| metric.name().to_owned()));
     symbols.extend((0..SERVICES).map(service));
-    let mut writer = LocalBlockWriter::create(folder, symbols)?;
     let all: Vec<i64> = times(range, replica).collect();
-    for metric in Metric::ALL {
-        for i in 0..SERVICES {
-            let series = Labels::from_pairs([("__name__", metric.name()), ("service", &service(i))]);
-            let chunks: Vec<AggrChunk> = all
-                .chunks(CHUNK)
-                .map(|times| {
-                    let values: Vec<f64> = times.iter().map(|t| metric.value(i, *t)).collect();
-                    let data = ChunkData::Raw(Chunk::encode_xor(times, &values));
-                    AggrChunk { mint: times[0], maxt: times[times.len() - 1], data }
-                })
-                .collect();
-            writer.add_series(&series, &chunks)?;
-        }
-    }
-    let summary = writer.finish()?;
-    let files = describe(folder, false)?;
-    let pairs = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Ok(BlockMeta {
-        ulid: id,
-        min_time: range.mint,
-        max_time: range.maxt + 1,
-        stats: Stats {
-            num_samples: summary.samples,
-            num_series: summary.series,
-            num_chunks: summary.chunks,
-            ..Stats::default()
-        },
-        compaction: Compaction { level: 3, sources: vec![id], ..Compaction::default() },
-        version: 1,
-        thanos: Some(ThanosMeta {
-            version: 1,
-            labels: BTreeMap::from_iter(pairs),
-            source: Source(Source::BUCKET_UPLOAD.to_owned()),
-            files,
-            ..ThanosMeta::default()
-        }),
-        rest: serde_json::Map::new(),
-    })
+    let series =
+        Metric::ALL.into_iter().flat_map(|metric| (0..SERVICES).map(move |i| (metric, i))).map(|(metric, i)| {
+            let chunks = all.chunks(CHUNK).map(|times| {
+                let values: Vec<f64> = times.iter().map(|t| metric.value(i, *t)).collect();
+                let data = ChunkData::Raw(Chunk::encode_xor(times, &values));
+                AggrChunk { mint: times[0], maxt: times[times.len() - 1], data }
+            });
+            (Labels::from_pairs([("__name__", metric.name()), ("service", &service(i))]), chunks.collect())
+        });
+    crate::blocks::write(folder, id, labels, range, symbols, series)
 }
 
 /// Returns `range` (ms) of the history as OpenMetrics text, of which promtool makes blocks.

@@ -2,8 +2,10 @@
 //! over them, and a DNS server by whose names they find each other. The demo shows it, the tests break it. And what the
 //! kustomize overlays describe, run without Kubernetes.
 
+pub mod blocks;
 pub mod history;
 pub mod kubernetes;
+pub mod measure;
 pub mod process;
 pub mod proof;
 pub mod world;

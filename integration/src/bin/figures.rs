@@ -5,9 +5,9 @@
 use anyhow::Context;
 use clap::Parser;
 use farview_integration::Farview;
+use farview_integration::measure::{cpu, free, median, peak_rss};
 use farview_testkit::prometheus::{Prometheus, Version};
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 /// Measures twelve queries through sidecar and query against Prometheus alone.
@@ -72,30 +72,6 @@ fn openmetrics(args: &Args, start: i64) -> (String, usize) {
         }
     }
     (text, count)
-}
-
-/// CPU-seconds that a process has used.
-fn cpu(pid: u32) -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> = stat.rsplit_once(')').context("stat has a name")?.1.split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-    Ok(ticks / 100.0)
-}
-
-/// Most memory that a process has held, MiB.
-fn peak_rss(pid: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
-    line.split_whitespace().next().and_then(|kb| kb.parse::<f64>().ok()).unwrap_or(0.0) / 1_024.0
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn free() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 const QUERIES: [(&str, &str, bool); 12] = [
