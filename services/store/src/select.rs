@@ -38,7 +38,7 @@ const SERIES_AT_ONCE: usize = 4_096;
 /// The first read is smaller, so that the first series leave early.
 const FIRST_SERIES: usize = 256;
 /// Batches that are fetched ahead, at each step.
-const AHEAD: usize = 2;
+const AHEAD: usize = 4;
 /// Bytes of chunks in a batch, at most and at least; between them it depends on how many blocks share the memory.
 const LARGEST_BATCH: u64 = 4 << 20;
 const SMALLEST_BATCH: u64 = 64 << 10;
