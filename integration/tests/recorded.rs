@@ -62,10 +62,10 @@ async fn range_queries_over_a_store_answer_as_thanos_does() {
         ];
         let addresses = (free().unwrap(), free().unwrap());
         let mut store = Farview::start(&binary, dir.path(), "store", "store", addresses, &args).unwrap();
+        store.ready().await.unwrap();
         let args = [format!("--endpoint={}", store.grpc), "--query.replica-label=replica".to_owned()];
         let addresses = (free().unwrap(), free().unwrap());
         let mut query = Farview::start(&binary, dir.path(), "query", "query", addresses, &args).unwrap();
-        store.ready().await.unwrap();
         query.ready().await.unwrap();
         let file = golden.join(world).join("query_range.json.gz");
         let recorded: Vec<Value> =

@@ -205,11 +205,11 @@ async fn queries(args: &Args, dir: &Path, root: &Path, range: TimeRange) -> anyh
     let program = version.prometheus()?;
     let mut prometheus = Farview::start_as(&program, dir, "prometheus", (address, address), flags, BTreeMap::new())?;
     let mut store = store(dir, "store", &directory(&root.join("bucket")), &dir.join("query-store"))?;
+    store.ready().await?;
     let query_args = [format!("--endpoint={}", store.grpc), "--query.max-samples=500000000".to_owned()];
     let binary = farview_integration::binary()?;
     let mut query = Farview::start(&binary, dir, "query", "query", (free()?, free()?), &query_args)?;
     prometheus.ready().await?;
-    store.ready().await?;
     query.ready().await?;
     let pid = |process: &Farview| process.pid().context("it runs");
     let (pp, ps, pq) = (pid(&prometheus)?, pid(&store)?, pid(&query)?);
