@@ -1,9 +1,14 @@
 //! Months of data: what no Prometheus holds any more comes from the bucket, what is new is shipped there, and the answer is one.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
-use farview_integration::history::{Metric, SERVICES, service};
-use farview_integration::proof;
+use farview_integration::history::{self, Metric, SERVICES, service};
+use farview_integration::measure::free;
 use farview_integration::world::{Plan, World};
+use farview_integration::{Farview, proof};
+use farview_model::TimeRange;
+use farview_objstore::{BucketConfig, BucketMetrics};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 /// Series requests that each store has had.
@@ -63,4 +68,44 @@ async fn the_history_is_one_answer_over_buckets_and_prometheus() {
     let answer = world.global.query("count by (cluster) (up)", &[]).await.unwrap();
     assert!(answer.is_complete() && answer.vector().len() == 2, "{answer:?}");
     assert_eq!(service(0), "service-0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_whose_disk_is_full_goes_on_from_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bucket, data) = (dir.path().join("bucket"), dir.path().join("data"));
+    let config = format!("type: FILESYSTEM\nconfig: {{directory: {}}}\n", bucket.display());
+    let objects = BucketConfig::parse(&config, "test").unwrap();
+    let metrics = BucketMetrics::register(&mut prometheus_client::registry::Registry::default());
+    let range = TimeRange::new(1_795_000_000_000, 1_795_400_000_000);
+    let labels = [("cluster", "east"), ("replica", "a")];
+    let bucket = objects.open(metrics).unwrap();
+    let blocks = history::write(&bucket, &dir.path().join("stage"), &labels, 0, range).await.unwrap();
+    let (http, grpc) = (free().unwrap(), free().unwrap());
+    // No file may grow, as on a disk that is full; the log cannot be written either.
+    let limited = "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\"";
+    let mut args =
+        vec!["-c".to_owned(), limited.to_owned(), farview_integration::binary().unwrap().display().to_string()];
+    args.extend(["store".to_owned(), format!("--objstore.config={config}"), format!("--data-dir={}", data.display())]);
+    args.extend([format!("--http-address={http}"), format!("--grpc-address={grpc}")]);
+    let shell = Path::new("/bin/sh");
+    let mut store = Farview::start_as(shell, dir.path(), "store", (http, grpc), args, BTreeMap::new()).unwrap();
+    store.ready().await.unwrap();
+    let args = [format!("--endpoint={grpc}")];
+    let addresses = (free().unwrap(), free().unwrap());
+    let binary = farview_integration::binary().unwrap();
+    let mut query = Farview::start(&binary, dir.path(), "query", "query", addresses, &args).unwrap();
+    query.ready().await.unwrap();
+    for t in [range.mint + 90_000_000, range.maxt - 90_000_000] {
+        let text = format!("sum({})", Metric::Connections.name());
+        let answer = query.query(&text, &[("time", &(t / 1_000).to_string())]).await.unwrap();
+        // The last scrape before that time.
+        let scraped = t.div_euclid(history::STEP) * history::STEP;
+        let expected: f64 = (0..SERVICES).map(|i| Metric::Connections.value(i, scraped)).sum();
+        assert!(answer.is_complete() && answer.vector()[0].1 == expected.to_string(), "{expected}: {answer:?}");
+    }
+    let folders = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
+    let kept = folders.flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten()).filter_map(Result::ok);
+    let whole = kept.filter(|entry| entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() > 0)).count();
+    assert!(blocks >= 3 && whole == 0, "{blocks} blocks, {whole} files were kept on a full disk");
 }
