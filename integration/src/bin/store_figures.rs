@@ -33,7 +33,10 @@ struct Args {
     /// Numbers of small blocks with which to look how soon a store is ready.
     #[arg(long, value_delimiter = ',', default_values_t = [400, 4_000, 40_000])]
     ready: Vec<usize>,
-    /// Parts to measure.
+    /// File `cgroup.procs` of a cgroup with a memory limit, for the part `memory`.
+    #[arg(long)]
+    cgroup_procs: Option<PathBuf>,
+    /// Parts to measure; `memory` is one more.
     #[arg(long, value_delimiter = ',', default_values = ["select", "query", "upload", "ready"])]
     parts: Vec<String>,
 }
@@ -102,8 +105,12 @@ struct Select {
 }
 
 async fn select(store: &Farview, range: TimeRange) -> anyhow::Result<Select> {
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", store.grpc))?.connect().await?;
     let matchers = vec![Matcher::equal("__name__", "http_requests_total"), Matcher::equal("job", "job-3")];
+    select_where(store, range, matchers).await
+}
+
+async fn select_where(store: &Farview, range: TimeRange, matchers: Vec<Matcher>) -> anyhow::Result<Select> {
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", store.grpc))?.connect().await?;
     let began = Instant::now();
     let options = CallOptions { max_message_bytes: Some(64 << 20), ..CallOptions::default() };
     let mut frames = StoreClient::new(channel).select(&SelectRequest::new(range, matchers), &options).await?;
@@ -258,6 +265,32 @@ async fn queries(args: &Args, dir: &Path, root: &Path, range: TimeRange) -> anyh
     Ok(())
 }
 
+/// Selects everything eight times at once from a store whose memory is limited.
+async fn memory(args: &Args, dir: &Path, root: &Path, range: TimeRange) -> anyhow::Result<()> {
+    let procs = args.cgroup_procs.as_ref().context("--cgroup-procs is missing")?;
+    let (http, grpc) = (free()?, free()?);
+    let enter = format!("echo $$ > {}; exec \"$0\" \"$@\"", procs.display());
+    let binary = farview_integration::binary()?.display().to_string();
+    let mut all = vec!["-c".to_owned(), enter, binary, "store".to_owned()];
+    all.push(format!("--objstore.config={}", directory(&root.join("bucket"))));
+    all.push(format!("--data-dir={}", dir.join("memory").display()));
+    all.extend([format!("--http-address={http}"), format!("--grpc-address={grpc}")]);
+    let mut store = Farview::start_as(Path::new("/bin/sh"), dir, "memory-store", (http, grpc), all, BTreeMap::new())?;
+    store.ready().await?;
+    let pid = store.pid().context("it runs")?;
+    let selects = (0..8).map(|_| select_where(&store, range, vec![Matcher::equal("__name__", "http_requests_total")]));
+    let results = futures::future::join_all(selects).await;
+    let whole =
+        results.iter().filter(|result| result.as_ref().is_ok_and(|answer| answer.series == args.series)).count();
+    println!("\n8 selects of everything at once in limited memory: {whole} whole, peak RSS {:.0} MiB", peak_rss(pid));
+    for error in results.iter().filter_map(|result| result.as_ref().err()) {
+        println!("  refused: {error:#}");
+    }
+    let again = select(&store, range).await?;
+    println!("  and still there: {} series", again.series);
+    Ok(())
+}
+
 /// Links a block's files into `to`.
 fn link(block: &Path, to: &Path) -> anyhow::Result<()> {
     let target = to.join(block.file_name().context("a block has a name")?);
@@ -363,7 +396,7 @@ async fn measure(args: Args) -> anyhow::Result<()> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis() as i64;
     let start = (now / BLOCK - args.blocks - 12) * BLOCK;
     let range = TimeRange::new(start, start + args.blocks * BLOCK - 1);
-    if has("select") || has("query") || has("upload") {
+    if has("select") || has("query") || has("upload") || has("memory") {
         let began = Instant::now();
         for n in 0..args.blocks {
             write(&root.join("bucket"), args.series, start + n * BLOCK)?;
@@ -382,6 +415,9 @@ async fn measure(args: Args) -> anyhow::Result<()> {
     }
     if has("query") {
         queries(&args, dir.path(), &root, range).await?;
+    }
+    if has("memory") {
+        memory(&args, dir.path(), &root, range).await?;
     }
     if has("ready") {
         ready(&args, dir.path()).await?;

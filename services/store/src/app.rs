@@ -14,7 +14,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use axum::Router;
 use farview_block::MetaFetcher;
-use farview_bootstrap::{CancellationToken, GrpcServer, HttpServer, Process, Servers};
+use farview_bootstrap::{CancellationToken, GrpcServer, HttpServer, Process, Servers, fit_memory};
 use farview_config::{Secret, yaml};
 use farview_model::{Budget, RelabelConfig};
 use farview_objstore::{BucketConfig, BucketMetrics, Purpose};
@@ -112,20 +112,22 @@ impl farview_bootstrap::App for App {
         let folder = cache.data_dir.clone();
         std::fs::create_dir_all(&folder).with_context(|| format!("--data-dir={}", folder.display()))?;
         let headers = cache.keep_headers.then(|| folder.clone());
-        let header_memory = cache.header_memory.as_usize() as u64;
+        let header_memory = fit_memory("--store.index-header-memory", cache.header_memory.get(), 15);
         let access = Access {
             headers: Headers::new(&bucket, headers, header_memory, metrics.clone()),
-            cache: IndexCache::new(index_cache_size(&config)?, metrics.clone()),
+            cache: IndexCache::new(fit_memory("the index cache", index_cache_size(&config)?, 15), metrics.clone()),
             bucket: bucket.clone(),
             metrics: metrics.clone(),
             reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
         };
         let flags = &config.limits;
+        let total_bytes = fit_memory("--chunk-pool-size", flags.total_bytes.get(), 40);
         let limits = Limits {
             series: smaller_of(flags.request_series, flags.touched_series),
             samples: smaller_of(flags.request_samples, flags.sample_limit),
             downloaded: flags.downloaded_bytes.as_usize() as u64,
             bytes: flags.request_bytes.as_usize() as u64,
+            share: total_bytes / flags.series_concurrency.max(1) as u64,
             timeout: flags.request_timeout.into(),
             min_time: config.bucket.min_time,
             max_time: config.bucket.max_time,
@@ -137,7 +139,7 @@ impl farview_bootstrap::App for App {
             blocks: Arc::clone(&blocks),
             status: Arc::clone(&status),
             limits: limits.clone(),
-            budget: Budget::root("--chunk-pool-size", flags.total_bytes.as_usize() as u64),
+            budget: Budget::root("--chunk-pool-size", total_bytes),
             gate: Arc::new(Semaphore::new(flags.series_concurrency.max(1))),
             metrics: metrics.clone(),
         };

@@ -35,6 +35,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// Series of an index that are read at a time.
 const SERIES_AT_ONCE: usize = 4_096;
+/// Memory of a series of an index that has been read, about, bytes.
+const SERIES_COST: u64 = 1_024;
 /// The first read is smaller, so that the first series leave early.
 const FIRST_SERIES: usize = 256;
 /// Batches that are fetched ahead, at each step.
@@ -58,6 +60,8 @@ pub(crate) struct Limits {
     pub(crate) downloaded: u64,
     /// Memory that it may hold, bytes.
     pub(crate) bytes: u64,
+    /// Its share of the memory of all requests, if there are as many as there may be, bytes.
+    pub(crate) share: u64,
     pub(crate) timeout: Duration,
     pub(crate) min_time: TimeOrDuration,
     pub(crate) max_time: TimeOrDuration,
@@ -184,7 +188,9 @@ impl Store for BucketStore {
         let plan = self.plan(request.range, &request.matchers, request.max_resolution);
         let entered = self.enter().await?;
         self.metrics.series_blocks_queried.observe(plan.blocks.len() as f64);
-        let share = self.limits.bytes / (plan.blocks.len() as u64 * 2 * AHEAD as u64).max(1);
+        // At each of two steps some batches are ahead, and one is with the merge.
+        let batches = plan.blocks.len() as u64 * (2 * AHEAD as u64 + 2);
+        let share = self.limits.bytes.min(self.limits.share) / batches.max(1);
         let task = Arc::new(Request {
             range: request.range,
             select: request,
@@ -197,7 +203,7 @@ impl Store for BucketStore {
         let inputs = plan.blocks.into_iter().map(|(block, matchers)| {
             let (sender, batches) = mpsc::channel(1);
             tasks.spawn(read_block(Arc::clone(&block), matchers, Arc::clone(&task), sender));
-            Input { block, batches, held: None }
+            Input { block, batches, held: [None, None] }
         });
         let (frames, receiver) = mpsc::channel(FRAMES_AHEAD);
         let relay = Relay {
@@ -284,12 +290,25 @@ async fn read_batches(
     let mut relabel = relabel?;
     let wanted = Wanted { range: request.range, untested: &chosen.untested };
     let count = chosen.refs.len();
-    let rest = (FIRST_SERIES..count).step_by(SERIES_AT_ONCE).map(|from| from..(from + SERIES_AT_ONCE).min(count));
+    let at_once = ((request.batch_bytes / SERIES_COST) as usize).clamp(FIRST_SERIES, SERIES_AT_ONCE);
+    let rest = (FIRST_SERIES..count).step_by(at_once).map(|from| from..(from + at_once).min(count));
     let reads: Vec<Range<usize>> = std::iter::once(0..count.min(FIRST_SERIES)).chain(rest).collect();
     let (refs, loaded) = (&chosen.refs, &loaded);
-    let series = stream::iter(reads).map(|these| series::read(block, loaded, &refs[these], wanted)).buffered(AHEAD);
-    let parts = series.map_ok(|series| stream::iter(parts(block, request, series).into_iter().map(Ok::<_, ReadError>)));
-    let fetched = parts.try_flatten().map(|part| async move { fetch(block, request, part?).await }).buffered(AHEAD);
+    let series = stream::iter(reads).map(|these| async move {
+        let held = request.budget.reserve(SERIES_COST * these.len() as u64)?;
+        let series = series::read(block, loaded, &refs[these], wanted).await?;
+        Ok::<_, ReadError>((series, Arc::new(held)))
+    });
+    let parts = series.buffered(AHEAD).map_ok(|(series, held)| {
+        let parts = parts(block, request, series).into_iter();
+        stream::iter(parts.map(move |part| Ok::<_, ReadError>((part, Arc::clone(&held)))))
+    });
+    let fetched = parts.try_flatten().map(|part| async move {
+        let (part, listed) = part?;
+        let batch = fetch(block, request, part).await?;
+        Ok::<_, ReadError>(Batch { listed: Some(listed), ..batch })
+    });
+    let fetched = fetched.buffered(AHEAD);
     let mut fetched = std::pin::pin!(fetched);
     while let Some(batch) = fetched.next().await {
         let batch = batch?;
@@ -297,7 +316,7 @@ async fn read_batches(
         for series in batch.series {
             relabel.push(series, &mut ordered).map_err(of_relabel)?;
         }
-        let batch = Batch { series: ordered, needed: batch.needed, held: batch.held };
+        let batch = Batch { series: ordered, ..batch };
         if batches.send(Ok(batch)).await.is_err() {
             return Ok(());
         }
@@ -305,7 +324,7 @@ async fn read_batches(
     let mut rest = Vec::new();
     relabel.finish(&mut rest);
     if !rest.is_empty() {
-        let batch = Batch { series: rest, needed: 0, held: request.budget.reserve(0)? };
+        let batch = Batch { series: rest, needed: 0, fetched: 0, held: request.budget.reserve(0)?, listed: None };
         let _ = batches.send(Ok(batch)).await;
     }
     Ok(())
@@ -346,18 +365,18 @@ fn parts(block: &Block, request: &Request, mut series: Vec<Series>) -> Vec<Vec<S
 async fn fetch(block: &Block, request: &Request, series: Vec<Series>) -> Result<Batch, ReadError> {
     if request.select.skip_chunks {
         let series = series.into_iter().map(|one| ChunkSeries { labels: one.labels, chunks: Vec::new() }).collect();
-        return Ok(Batch { series, needed: 0, held: request.budget.reserve(0)? });
+        return Ok(Batch { series, needed: 0, fetched: 0, held: request.budget.reserve(0)?, listed: None });
     }
     let batch = chunks::read(block, series, &request.select.aggregates, &request.budget).await?;
-    request.download(batch.held.bytes())?;
+    request.download(batch.fetched)?;
     Ok(batch)
 }
 
 struct Input {
     block: Arc<Block>,
     batches: mpsc::Receiver<Result<Batch, ReadError>>,
-    /// The memory of the batch that is being merged.
-    held: Option<Reservation>,
+    /// The memory of the batch that is being merged, and of the one before it: frames that are on their way still point into it.
+    held: [Option<(Reservation, Option<Arc<Reservation>>)>; 2],
 }
 
 /// Merges the blocks of a request and sends frames.
@@ -435,11 +454,12 @@ impl Relay {
             () = self.frames.closed() => return Err(Stop::Enough),
             batch = batches.recv() => batch,
         };
-        *held = None;
+        held.swap(0, 1);
+        held[1] = None;
         let id = block.id;
         match batch {
             Some(Ok(batch)) => {
-                *held = Some(batch.held);
+                held[1] = Some((batch.held, batch.listed));
                 self.chunk_bytes += batch.needed;
                 if let Err(error) = merge.feed(input, batch.series) {
                     merge.finish(input);

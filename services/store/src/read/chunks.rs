@@ -18,6 +18,8 @@ use std::sync::Arc;
 const GUESS: u64 = 1 << 10;
 /// No guess is larger: blocks may claim anything.
 const LARGEST_GUESS: u64 = 16 << 10;
+/// Memory of a chunk beside its bytes, about.
+const CHUNK_COST: u64 = 128;
 /// Reads of chunks at a time, for one block.
 const READS_AT_ONCE: usize = 8;
 
@@ -27,7 +29,11 @@ pub(crate) struct Batch {
     pub(crate) series: Vec<ChunkSeries>,
     /// Bytes of chunks that are wanted.
     pub(crate) needed: u64,
+    /// Bytes of chunks that were fetched.
+    pub(crate) fetched: u64,
     pub(crate) held: Reservation,
+    /// Memory of the list of series that this is a part of.
+    pub(crate) listed: Option<Arc<Reservation>>,
 }
 
 /// Returns how many bytes a chunk is taken to have.
@@ -81,7 +87,7 @@ pub(crate) async fn read(
     }
     let bytes: u64 = reads.iter().map(|(_, range, _)| range.end - range.start).sum();
     // Before anything is fetched.
-    let held = budget.reserve(bytes)?;
+    let held = budget.reserve(bytes + CHUNK_COST * wanted.len() as u64)?;
     let mut chunks: Vec<Vec<Option<AggrChunk>>> = series.iter().map(|one| vec![None; one.chunks.len()]).collect();
     let fetches = reads.into_iter().map(|(number, range, which)| async move {
         let bytes = block.read(Purpose::Chunks, &block.segment(number), range.clone()).await?;
@@ -107,7 +113,7 @@ pub(crate) async fn read(
         chunks.sort_by_key(|chunk| (chunk.mint, chunk.maxt));
         ChunkSeries { labels: one.labels, chunks }
     });
-    Ok(Batch { series: series.collect(), needed, held })
+    Ok(Batch { series: series.collect(), needed, fetched: bytes, held, listed: None })
 }
 
 /// Returns the chunk at `at` of `bytes`, reading it again if it is longer than was thought.
