@@ -162,7 +162,8 @@ async fn a_bucket_that_refuses_is_said_to_and_comes_back() {
     // A short storm is ridden out: every second request for a chunk is told to slow down.
     let turn = std::sync::atomic::AtomicU64::new(0);
     server.inject(move |_, path| {
-        let odd = path.contains("/chunks/") && turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2 == 0;
+        let odd =
+            path.contains("/chunks/") && turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed).is_multiple_of(2);
         odd.then_some(Fault::Refuse(503, None))
     });
     assert!(honest(&stage, &truth, "a storm").await);
@@ -237,7 +238,8 @@ async fn a_listing_that_flaps_unloads_nothing() {
     // One listing finds nothing, the next everything, over and over.
     let turn = std::sync::atomic::AtomicU64::new(0);
     server.inject(move |_, path| {
-        let odd = path.contains("list-type") && turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2 == 0;
+        let odd =
+            path.contains("list-type") && turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed).is_multiple_of(2);
         odd.then_some(Fault::NotFound)
     });
     let syncs = stage.metric("thanos_blocks_meta_syncs_total");
