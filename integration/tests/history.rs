@@ -3,6 +3,7 @@
 
 use farview_integration::history::{self, Metric, SERVICES, service};
 use farview_integration::measure::free;
+use farview_integration::process::Answer;
 use farview_integration::world::{Plan, World};
 use farview_integration::{Farview, proof};
 use farview_model::TimeRange;
@@ -27,6 +28,9 @@ async fn the_history_is_one_answer_over_buckets_and_prometheus() {
     let dir = tempfile::tempdir().unwrap();
     let plan = Plan { history_days: 12, ..Plan::east_and_west() };
     let mut world = World::start(&farview_integration::binary().unwrap(), dir.path(), plan).await.unwrap();
+    // What the clusters' queries have learned reaches the global one with their next Info.
+    let both = |answer: &Answer| answer.is_complete() && answer.vector().len() == 2;
+    world.global.until("count by (cluster) (up)", &[], "both clusters are known", both).await.unwrap();
     proof::shipped(&world).await.unwrap();
     let checked = proof::history(&world).await.unwrap();
     assert!(checked > 10_000, "{checked}");
