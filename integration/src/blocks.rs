@@ -1,6 +1,6 @@
 //! Blocks written into folders, with what Thanos adds to their description.
 
-use farview_block::{BlockId, BlockMeta, Compaction, Source, Stats, ThanosMeta, describe};
+use farview_block::{BlockId, BlockMeta, Source, Stats, describe};
 use farview_localblock::LocalBlockWriter;
 use farview_model::{Labels, TimeRange};
 use farview_series::AggrChunk;
@@ -25,27 +25,14 @@ pub fn write(
         writer.add_series(&labels, &chunks)?;
     }
     let summary = writer.finish()?;
-    let meta = BlockMeta {
-        ulid: id,
-        min_time: range.mint,
-        max_time: range.maxt + 1,
-        stats: Stats {
-            num_samples: summary.samples,
-            num_series: summary.series,
-            num_chunks: summary.chunks,
-            ..Stats::default()
-        },
-        compaction: Compaction { level: 1, sources: vec![id], ..Compaction::default() },
-        version: 1,
-        thanos: Some(ThanosMeta {
-            version: 1,
-            labels: labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-            source: Source(Source::BUCKET_UPLOAD.to_owned()),
-            files: describe(folder, false)?,
-            ..ThanosMeta::default()
-        }),
-        rest: serde_json::Map::new(),
+    let stats = Stats {
+        num_samples: summary.samples,
+        num_series: summary.series,
+        num_chunks: summary.chunks,
+        ..Stats::default()
     };
+    let (source, files) = (Source(Source::BUCKET_UPLOAD.to_owned()), describe(folder, false)?);
+    let meta = BlockMeta::new(id, range, stats, &Labels::from_pairs(labels.iter().copied()), source, files);
     std::fs::write(folder.join("meta.json"), meta.to_json())?;
     Ok(meta)
 }

@@ -52,8 +52,8 @@ async fn the_history_is_one_answer_over_buckets_and_prometheus() {
     let at = (archive.archived.mint + 86_400_000) / 1_000;
     let query = format!("sum(rate({}[1h]))", Metric::Requests.name());
     let expected: f64 = (0..SERVICES).map(|i| Metric::Requests.per_second(i)).sum::<f64>() * 2.0;
-    let params = [("time", at.to_string())];
-    let params: Vec<(&str, &str)> = params.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let at = at.to_string();
+    let params = [("time", at.as_str())];
     let end = std::time::Instant::now() + Duration::from_secs(5);
     while std::time::Instant::now() < end {
         let answer = world.global.query(&query, &params).await.unwrap();

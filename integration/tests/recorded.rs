@@ -4,19 +4,9 @@
 
 use farview_integration::measure::free;
 use farview_integration::{Farview, binary};
+use farview_testkit::golden;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-/// The folder with the recording; none where it is not at hand.
-fn golden() -> Option<PathBuf> {
-    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("shared/golden"));
-    let found = above.into_iter().find(|folder| folder.is_dir());
-    if found.is_none() {
-        println!("no folder shared/golden beside the checkout: the recorded answers are not compared");
-    }
-    found
-}
 
 type Matrix = BTreeMap<String, Vec<(String, f64)>>;
 

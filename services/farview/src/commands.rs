@@ -70,17 +70,11 @@ pub(crate) enum Invocation {
 ///
 /// Flags may stand before the subcommand, as kingpin allows for those that all commands take.
 pub(crate) fn understand(argv: &[OsString]) -> Invocation {
-    // Its arguments are queries, which may read like the name of a service.
-    if let Some((word, rest)) = argv.split_first()
-        && word == "promql"
-    {
-        return Invocation::Promql(rest.to_vec());
-    }
-    // Values of its flags may read so, too.
-    if let Some((word, rest)) = argv.split_first()
-        && word == "tools"
-    {
-        return Invocation::Tools(rest.to_vec());
+    // Their arguments, queries and values of flags, may read like the name of a service.
+    match argv.split_first() {
+        Some((word, rest)) if word == "promql" => return Invocation::Promql(rest.to_vec()),
+        Some((word, rest)) if word == "tools" => return Invocation::Tools(rest.to_vec()),
+        _ => {}
     }
     let services = services();
     let words = || argv.iter().enumerate().filter_map(|(i, a)| Some((i, a.to_str()?)));

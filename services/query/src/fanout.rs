@@ -22,9 +22,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// What a store owes at first, in the words of an error.
-const FIRST_FRAME: &str = "the first frame";
-
 /// Frames of one endpoint that are read ahead.
 const FRAMES_AHEAD: usize = 4;
 
@@ -169,6 +166,19 @@ impl Fanout {
     }
 }
 
+impl Fanout {
+    /// Says that `what` an endpoint owes at first did not come within `limit`, and which flag sets that.
+    fn late(&self, what: &str, limit: Duration) -> StoreError {
+        let flag = if limit < self.deadlines.first_frame { "--query.timeout" } else { "--query.first-frame-timeout" };
+        late(what, limit, flag)
+    }
+}
+
+fn late(what: &str, limit: Duration, flag: &str) -> StoreError {
+    let seconds = limit.as_secs_f64();
+    StoreError::new(ErrorKind::Timeout, format!("{what} did not come within {seconds:.1}s ({flag})"))
+}
+
 // === one endpoint ===
 
 struct Asking {
@@ -292,20 +302,8 @@ impl Asking {
             let first = frames.next().await.transpose()?;
             Ok::<_, StoreError>((frames, first))
         });
-        let (frames, first) = opened.await.map_err(|_| self.late(FIRST_FRAME, limit))??;
+        let (frames, first) = opened.await.map_err(|_| self.fanout.late("the first frame", limit))??;
         Ok(Opened { asked, frames, first })
-    }
-
-    fn late(&self, what: &str, limit: Duration) -> StoreError {
-        let flag = if limit < self.fanout.deadlines.first_frame && what == FIRST_FRAME {
-            "--query.timeout"
-        } else if what == FIRST_FRAME {
-            "--query.first-frame-timeout"
-        } else {
-            "--store.response-timeout"
-        };
-        let seconds = limit.as_secs_f64();
-        StoreError::new(ErrorKind::Timeout, format!("{what} did not come within {seconds:.1}s ({flag})"))
     }
 
     /// Passes frames on. `last` is the last series that was passed on: what comes up to it from another replica is left out.
@@ -345,7 +343,7 @@ impl Asking {
             }
             next = tokio::time::timeout(gap, frames.next())
                 .await
-                .map_err(|_| self.late("the next frame", gap))?
+                .map_err(|_| late("the next frame", gap, "--store.response-timeout"))?
                 .transpose()?;
         }
         if asked.strip_here {
@@ -623,9 +621,6 @@ impl Fanout {
                 client.label_values(request, options).await
             }
         };
-        let flag = if limit < self.deadlines.first_frame { "--query.timeout" } else { "--query.first-frame-timeout" };
-        let late =
-            |_| StoreError::new(ErrorKind::Timeout, format!("no answer within {:.1}s ({flag})", limit.as_secs_f64()));
-        tokio::time::timeout(limit, call).await.map_err(late)?
+        tokio::time::timeout(limit, call).await.map_err(|_| self.late("an answer", limit))?
     }
 }

@@ -85,9 +85,8 @@ fn siblings(
 /// Uploads blocks, if it is known where to.
 fn upload(config: &Config, process: &Process, heartbeat: &Heartbeat) -> anyhow::Result<Option<Upload>> {
     let flags = &config.upload;
-    let Some(yaml) = flags.objstore.read()? else { return Ok(None) };
-    let metrics = process.registry.register(BucketMetrics::register);
-    let bucket = BucketConfig::parse(yaml.expose(), &flags.objstore.origin())?.open(metrics)?;
+    let Some(bucket) = BucketConfig::read(&flags.objstore)? else { return Ok(None) };
+    let bucket = bucket.open(process.registry.register(BucketMetrics::register))?;
     let shipper = ShipperConfig {
         folder: flags.tsdb_path.clone(),
         state_file: flags.meta_file_name.clone(),

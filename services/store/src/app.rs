@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use farview_block::MetaFetcher;
 use farview_bootstrap::{CancellationToken, GrpcServer, HttpServer, Process, Servers, fit_memory};
-use farview_config::{Secret, yaml};
+use farview_config::yaml;
 use farview_model::{Budget, RelabelConfig};
 use farview_objstore::{BucketConfig, BucketMetrics, Purpose};
 use farview_proto::thanos::info::info_server::InfoServer;
@@ -96,9 +96,8 @@ impl farview_bootstrap::App for App {
 
     async fn build(config: Config, process: Process) -> anyhow::Result<Self> {
         let (flags, cache) = (&config.bucket, &config.cache);
-        let yaml = flags.objstore.read()?.unwrap_or_else(|| Secret::new(""));
-        let bucket = BucketConfig::parse(yaml.expose(), &flags.objstore.origin())?
-            .open(process.registry.register(BucketMetrics::register))?;
+        let bucket = BucketConfig::read(&flags.objstore)?.context("the object store's configuration is empty")?;
+        let bucket = bucket.open(process.registry.register(BucketMetrics::register))?;
         if cache.caching_bucket.is_set() {
             tracing::warn!(
                 "--store.caching-bucket.config has no effect yet: chunks are read from the bucket every time"

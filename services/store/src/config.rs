@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 use farview_bootstrap::ServiceFlags;
 use farview_config::{ByteSize, Error, Flags, PairSpec, PathOrContent, PromDuration, TimeOrDuration};
+use farview_objstore::BucketFlag;
 use std::path::PathBuf;
 
 /// The configuration of a store.
@@ -42,16 +43,6 @@ impl Flags for Config {
     }
 }
 
-/// `--objstore.config`
-#[derive(Debug)]
-pub(crate) struct ObjectStore;
-
-impl PairSpec for ObjectStore {
-    const NAME: &'static str = "objstore.config";
-    const ABOUT: &'static str = "YAML with the object store that holds the blocks";
-    const GROUP: &'static str = "Bucket";
-}
-
 /// `--selector.relabel-config`
 #[derive(Debug)]
 pub(crate) struct SelectorConfig;
@@ -89,7 +80,7 @@ impl PairSpec for CachingBucketConfig {
 #[command(next_help_heading = "Bucket")]
 pub(crate) struct BucketFlags {
     #[command(flatten)]
-    pub(crate) objstore: PathOrContent<ObjectStore>,
+    pub(crate) objstore: PathOrContent<BucketFlag>,
     /// How often the bucket is listed for new blocks.
     #[arg(long = "sync-block-duration", default_value = "3m")]
     pub(crate) sync_interval: PromDuration,

@@ -240,7 +240,7 @@ async fn a_listing_that_flaps_unloads_nothing() {
     server.inject(move |_, path| {
         let odd =
             path.contains("list-type") && turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed).is_multiple_of(2);
-        odd.then_some(Fault::NotFound)
+        odd.then_some(Fault::EmptyListing)
     });
     let syncs = stage.metric("thanos_blocks_meta_syncs_total");
     until("it has listed some times more", async || stage.metric("thanos_blocks_meta_syncs_total") > syncs + 2.0).await;

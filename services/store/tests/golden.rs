@@ -9,21 +9,12 @@ use bytes::Bytes;
 use farview_proto::thanos::{self, info};
 use farview_series::ChunkSeries;
 use farview_storeapi::{DecodedFrame, EndpointInfo, Frame, LabelsRequest, SelectRequest};
+use farview_testkit::golden;
 use farview_testkit::s3::S3Server;
 use prost::Message;
 use stage::Stage;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-/// The folder with the recording; none where it is not at hand.
-fn golden() -> Option<PathBuf> {
-    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("shared/golden"));
-    let found = above.into_iter().find(|folder| folder.is_dir());
-    if found.is_none() {
-        println!("no folder shared/golden beside the checkout: the recorded answers are not compared");
-    }
-    found
-}
 
 /// The recorded messages of an answer.
 fn frames(path: &Path) -> Vec<Bytes> {

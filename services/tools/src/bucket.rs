@@ -17,30 +17,20 @@ pub(crate) use verify::Verify;
 use anyhow::Context;
 use clap::Args;
 use farview_block::{Fetched, MetaFetcher};
-use farview_config::{Error, PairSpec, PathOrContent, PromDuration, Secret};
-use farview_objstore::{Bucket, BucketConfig, BucketMetrics, Purpose};
+use farview_config::{Error, PathOrContent, PromDuration};
+use farview_objstore::{Bucket, BucketConfig, BucketFlag, BucketMetrics, Purpose};
 use farview_telemetry::logs::LogFlags;
 use std::time::{Duration, SystemTime};
 
 /// Descriptions that are read at a time.
 const METAS_AT_ONCE: usize = 32;
 
-/// `--objstore.config`
-#[derive(Debug)]
-pub(crate) struct ObjectStore;
-
-impl PairSpec for ObjectStore {
-    const NAME: &'static str = "objstore.config";
-    const ABOUT: &'static str = "YAML with the object store that holds the blocks";
-    const GROUP: &'static str = "Bucket";
-}
-
 /// Which bucket.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Bucket")]
 pub(crate) struct BucketFlags {
     #[command(flatten)]
-    objstore: PathOrContent<ObjectStore>,
+    objstore: PathOrContent<BucketFlag>,
     #[command(flatten)]
     log: LogFlags,
 }
@@ -60,8 +50,7 @@ impl BucketFlags {
     }
 
     fn open(&self) -> anyhow::Result<Bucket> {
-        let yaml = self.objstore.read()?.unwrap_or_else(|| Secret::new(""));
-        let config = BucketConfig::parse(yaml.expose(), &self.objstore.origin())?;
+        let config = BucketConfig::read(&self.objstore)?.context("the object store's configuration is empty")?;
         // Nobody scrapes a tool.
         let metrics = BucketMetrics::register(&mut prometheus_client::registry::Registry::default());
         Ok(config.open(metrics)?.purpose(Purpose::Tools))

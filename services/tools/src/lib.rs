@@ -67,7 +67,8 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
         };
     };
     let tools = bucket_tools();
-    let Some(at) = words.iter().position(|word| tools.iter().any(|tool| tool.name == *word)) else {
+    let named = |(at, word): (usize, &&str)| Some((at, tools.iter().find(|tool| tool.name == *word)?));
+    let Some((at, tool)) = words.iter().enumerate().find_map(named) else {
         if asks_for_help {
             return farview_bootstrap::print(&help(&mut bucket_command()));
         }
@@ -83,10 +84,8 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
             }
         };
     };
-    let rest: Vec<OsString> =
-        argv.iter().enumerate().filter(|(i, _)| *i != bucket && *i != at).map(|(_, word)| word.clone()).collect();
-    let run = tools.iter().find(|tool| tool.name == words[at]).map(|tool| tool.run);
-    run.map_or(ExitCode::FAILURE, |run| run(rest))
+    let rest = argv.iter().enumerate().filter(|(i, _)| *i != bucket && *i != at).map(|(_, word)| word.clone());
+    (tool.run)(rest.collect())
 }
 
 fn bucket_command() -> Command {

@@ -178,6 +178,29 @@ fn nullable<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(des
 }
 
 impl BlockMeta {
+    /// Describes a new block that covers `range` (ms, both ends inclusive), made of nothing but itself, with the files that
+    /// [`describe`](crate::describe) has found.
+    pub fn new(
+        id: BlockId,
+        range: TimeRange,
+        stats: Stats,
+        labels: &Labels,
+        source: Source,
+        files: Vec<BlockFile>,
+    ) -> Self {
+        let labels = labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self {
+            ulid: id,
+            min_time: range.mint,
+            max_time: range.maxt.saturating_add(1),
+            stats,
+            compaction: Compaction { level: 1, sources: vec![id], ..Compaction::default() },
+            version: 1,
+            thanos: Some(ThanosMeta { version: 1, labels, source, files, ..ThanosMeta::default() }),
+            rest: Map::new(),
+        }
+    }
+
     /// Reads a description; `place` names it in errors.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ pub use flags::{
 };
 pub use grpc::{GrpcServer, GrpcServerBuilder};
 pub use http::HttpServer;
-pub use memory::{fit_memory, memory_limit};
+pub use memory::fit_memory;
 pub use process::Process;
 pub use run::{App, Tool, print, refuse, run, run_tool, version};
 pub use servers::Servers;

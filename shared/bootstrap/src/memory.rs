@@ -6,7 +6,7 @@ use std::path::Path;
 const NONE: u64 = 1 << 60;
 
 /// Returns the least memory limit of the cgroups that the process is in, bytes; none if there is none.
-pub fn memory_limit() -> Option<u64> {
+fn memory_limit() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     limit_of(&groups, Path::new("/sys/fs/cgroup"))
 }

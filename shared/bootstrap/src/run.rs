@@ -48,13 +48,7 @@ pub fn run<A: App>(argv: impl IntoIterator<Item = OsString>, build: BuildInfo) -
             return refuse(&format!("farview {service}: error: {error}\nTry 'farview {service} --help'."));
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("farview").build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain(&format!("farview: error: start the runtime: {error}"));
-            return ExitCode::from(FAILED);
-        }
-    };
+    let Some(runtime) = runtime() else { return ExitCode::from(FAILED) };
     match runtime.block_on(live::<A>(loaded, build)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -63,6 +57,12 @@ pub fn run<A: App>(argv: impl IntoIterator<Item = OsString>, build: BuildInfo) -
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// Starts the runtime; says why on standard error if it cannot be started.
+fn runtime() -> Option<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("farview").build();
+    runtime.inspect_err(|error| complain(&format!("farview: error: start the runtime: {error}"))).ok()
 }
 
 /// Runs a tool: `argv` goes without the names of program and tool. A signal ends it where it is.
@@ -74,13 +74,7 @@ pub fn run_tool<T: Tool>(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return refuse(&format!("farview {name}: error: {error}\nTry 'farview {name} --help'.")),
     };
     logs::init(loaded.config.as_ref(), None);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("farview").build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain(&format!("farview: error: start the runtime: {error}"));
-            return ExitCode::from(FAILED);
-        }
-    };
+    let Some(runtime) = runtime() else { return ExitCode::from(FAILED) };
     let mut out = io::BufWriter::new(io::stdout());
     let result = runtime.block_on(loaded.config.run(&mut out)).and_then(|well| {
         out.flush()?;

@@ -5,19 +5,10 @@
 use farview_localblock::{LocalBlock, LocalBlockError, LocalBlocks, LocalBlocksConfig};
 use farview_model::{Labels, MatchOp, Matcher, TimeRange};
 use farview_promql::engine::{Engine, EngineOptions, QueryContext, Value};
+use farview_testkit::golden;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-/// The folder with the recording; none where it is not at hand.
-fn golden() -> Option<PathBuf> {
-    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("shared/golden"));
-    let found = above.into_iter().find(|folder| folder.is_dir());
-    if found.is_none() {
-        println!("no folder shared/golden beside the checkout: the recorded answers are not compared");
-    }
-    found
-}
+use std::path::Path;
 
 fn blocks(bucket: &Path) -> Vec<LocalBlock> {
     let entries = std::fs::read_dir(bucket.join("bucket")).unwrap().map(|entry| entry.unwrap().path());

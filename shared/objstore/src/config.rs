@@ -3,7 +3,7 @@
 use crate::client::{Connector, HttpConfig};
 use crate::{Bucket, BucketMetrics};
 use base64::Engine;
-use farview_config::{Error, Secret, yaml};
+use farview_config::{Error, PairSpec, PathOrContent, Secret, yaml};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -192,6 +192,16 @@ struct PipelineConfig {
 
 const TYPES: [&str; 4] = ["FILESYSTEM", "S3", "GCS", "AZURE"];
 
+/// `--objstore.config` of those that read the blocks of a bucket.
+#[derive(Debug)]
+pub struct BucketFlag;
+
+impl PairSpec for BucketFlag {
+    const NAME: &'static str = "objstore.config";
+    const ABOUT: &'static str = "YAML with the object store that holds the blocks";
+    const GROUP: &'static str = "Bucket";
+}
+
 impl BucketConfig {
     /// Reads the YAML; `origin` names it in errors.
     ///
@@ -246,6 +256,14 @@ impl BucketConfig {
             Backend::Gcs(gcs) => gcs.bucket.clone(),
             Backend::Azure(azure) => azure.container.clone(),
         }
+    }
+
+    /// Reads the YAML that a pair of flags gives; none if neither was given.
+    ///
+    /// # Errors
+    /// As [`BucketConfig::parse`], and if the file cannot be read.
+    pub fn read<P: PairSpec>(flags: &PathOrContent<P>) -> Result<Option<Self>, Error> {
+        flags.read()?.map(|text| Self::parse(text.expose(), &flags.origin())).transpose()
     }
 
     /// Builds the bucket; nothing is asked of it yet.

@@ -17,6 +17,6 @@ mod hedge;
 mod metrics;
 
 pub use bucket::{Bucket, Object, Purpose};
-pub use config::{BucketConfig, RETRY_TIMEOUT};
+pub use config::{BucketConfig, BucketFlag, RETRY_TIMEOUT};
 pub use error::BucketError;
 pub use metrics::BucketMetrics;

@@ -35,6 +35,8 @@ pub enum Fault {
     Flip(u64),
     /// Answers as if there were nothing.
     NotFound,
+    /// Lists nothing.
+    EmptyListing,
     /// Waits before the answer.
     Delay(Duration),
     /// Never answers.
@@ -144,6 +146,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     match fault {
         Some(Fault::Refuse(status, after)) => return Ok(refusal(status, after)),
         Some(Fault::NotFound) => return Ok(refusal(404, None)),
+        Some(Fault::EmptyListing) => return Ok(Response::new(Full::new(Bytes::from_static(EMPTY_LISTING)))),
         Some(Fault::Delay(time)) => tokio::time::sleep(time).await,
         Some(Fault::Hang) => std::future::pending().await,
         _ => {}
@@ -172,6 +175,10 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     }
     Ok(Response::from_parts(parts, Full::new(bytes)))
 }
+
+/// The answer to `ListObjectsV2` over nothing (Amazon S3 API Reference).
+const EMPTY_LISTING: &[u8] = br#"<?xml version="1.0" encoding="UTF-8"?>
+<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>bucket</Name><Prefix></Prefix><KeyCount>0</KeyCount><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated></ListBucketResult>"#;
 
 fn refusal(status: u16, after: Option<u64>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::new()));

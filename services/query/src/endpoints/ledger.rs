@@ -149,7 +149,7 @@ impl Ledger {
                     ranges.push(TimeRange::ALL);
                 }
                 let sets = info.label_sets.iter().filter(|set| will_do(set));
-                ranges.extend(sets.map(|set| info.store.as_ref().map_or(TimeRange::ALL, |_| range_of(info, set))));
+                ranges.extend(sets.map(|set| range_of(info, set)));
             }
             if wanted.api == super::Api::Store { covers(needed, ranges) } else { !ranges.is_empty() }
         };

@@ -1,11 +1,11 @@
 //! Blocks of a source, written into a folder.
 
-use farview_block::{BlockId, BlockMeta, Compaction, Source, Stats, ThanosMeta, describe};
+use farview_block::{BlockId, BlockMeta, Source, Stats, describe};
 use farview_localblock::LocalBlockWriter;
-use farview_model::Labels;
+use farview_model::{Labels, TimeRange};
 use farview_series::{AggrChunk, ChunkData};
 use farview_tsdb::Chunk;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A block covers so much time, ms.
@@ -34,30 +34,21 @@ pub(crate) fn write(bucket: &Path, number: i64, series: usize, labels: &[(&str, 
         writer.add_series(&series, &chunks.collect::<Vec<_>>()).unwrap();
     }
     let summary = writer.finish().unwrap();
-    let meta = BlockMeta {
-        ulid: id,
-        min_time: number * BLOCK,
-        max_time: (number + 1) * BLOCK,
-        stats: Stats {
-            num_samples: summary.samples,
-            num_series: summary.series,
-            num_chunks: summary.chunks,
-            ..Stats::default()
-        },
-        compaction: Compaction { level: 1, sources: vec![id], ..Compaction::default() },
-        version: 1,
-        thanos: Some(ThanosMeta {
-            version: 1,
-            labels: labels
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect::<BTreeMap<_, _>>(),
-            source: Source(Source::SIDECAR.to_owned()),
-            files: describe(&folder, false).unwrap(),
-            ..ThanosMeta::default()
-        }),
-        rest: serde_json::Map::new(),
+    let stats = Stats {
+        num_samples: summary.samples,
+        num_series: summary.series,
+        num_chunks: summary.chunks,
+        ..Stats::default()
     };
+    let (source, files) = (Source(Source::SIDECAR.to_owned()), describe(&folder, false).unwrap());
+    let meta = BlockMeta::new(
+        id,
+        TimeRange::new(number * BLOCK, (number + 1) * BLOCK - 1),
+        stats,
+        &Labels::from_pairs(labels.iter().copied()),
+        source,
+        files,
+    );
     std::fs::write(folder.join("meta.json"), serde_json::to_vec(&meta).unwrap()).unwrap();
     id
 }
