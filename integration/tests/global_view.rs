@@ -1,6 +1,8 @@
 //! The global view over real Prometheus servers, found by DNS alone: complete answers, and answers that say what they lack.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+use farview_integration::Farview;
+use farview_integration::measure::free;
 use farview_integration::process::Answer;
 use farview_integration::world::{Plan, World};
 use farview_testkit::prometheus::ScrapeTarget;
@@ -151,4 +153,21 @@ async fn a_frozen_sidecar_is_said_and_ejected() {
     world.clusters[1].sidecars[0].kill().await.unwrap();
     let answer = until(&world, QUERY, &[], "the killed sidecar is said", |a| !a.is_complete()).await;
     assert_eq!(clusters(&answer), ["east"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_knows_nothing_yet_does_not_make_the_answer_above_it_complete() {
+    let (dir, binary) = (tempfile::tempdir().unwrap(), farview_integration::binary().unwrap());
+    let start = |name: &str, endpoint: std::net::SocketAddr| {
+        let addresses = (free().unwrap(), free().unwrap());
+        Farview::start(&binary, dir.path(), name, "query", addresses, &[format!("--endpoint={endpoint}")]).unwrap()
+    };
+    // Nobody answers there, and nobody ever has.
+    let mut below = start("below", free().unwrap());
+    below.ready().await.unwrap();
+    let mut above = start("above", below.grpc);
+    above.ready().await.unwrap();
+    let answer = above.query("up", &[]).await.unwrap();
+    assert!(!answer.is_complete() && answer.vector().is_empty(), "{answer:?}");
+    assert!(answer.warnings().iter().any(|text| text.contains("has not answered yet")), "{answer:?}");
 }

@@ -167,7 +167,14 @@ impl Grpc {
         let mut range: Option<TimeRange> = None;
         let mut tsdbs = Vec::new();
         for endpoint in self.endpoints.all() {
-            let Some(live) = endpoint.live else { continue };
+            let Some(live) = endpoint.live else {
+                if endpoint.info.is_none() {
+                    // It may hold anything. Whoever asks for that must ask us, to be told that it is not known.
+                    range = Some(TimeRange::ALL);
+                    info.label_sets.push(Labels::empty());
+                }
+                continue;
+            };
             let below = &live.identity;
             let Some(store) = &below.store else { continue };
             range = Some(widen(range, store.range));

@@ -145,7 +145,8 @@ impl Ledger {
                 if !wanted.api.offered_by(info) || !self.stands_in(at, info, address, entry) {
                     continue;
                 }
-                if labels.is_empty() && info.label_sets.is_empty() && at == address {
+                // Who names no labels may hold anything; what it names later stands for that.
+                if labels.is_empty() && at == address {
                     ranges.push(TimeRange::ALL);
                 }
                 let sets = info.label_sets.iter().filter(|set| will_do(set));
@@ -358,6 +359,14 @@ mod tests {
         assert!(covers(range(0, 10), vec![range(5, 10), range(0, 5)]));
         assert!(!covers(range(0, 10), vec![range(6, 10), range(0, 5)]));
         assert!(!covers(range(0, 10), vec![]));
+    }
+
+    #[test]
+    fn who_did_not_know_what_it_holds_stands_for_that_once_it_knows() {
+        let mut ledger = Ledger::new(Duration::from_secs(900));
+        ledger.seen("q:1", &info(&[&[]]), T0);
+        assert!(ledger.missing(&live(&[("q:1", &[WEST])]), &wanted(&[], &[]), T0).is_empty());
+        assert_eq!(addresses(&ledger.missing(&live(&[("q:2", &[WEST])]), &wanted(&[], &[]), T0)), ["q:1"]);
     }
 
     #[test]
