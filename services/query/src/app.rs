@@ -12,7 +12,7 @@ use crate::replicas::Replicas;
 use anyhow::Context;
 use axum::Router;
 use farview_bootstrap::{CancellationToken, GrpcServer, HttpServer, Process, Servers};
-use farview_channels::{ChannelConfig, ClientTls, ClientTlsConfig, Dialer, TlsVersion};
+use farview_channels::{ChannelConfig, ClientTls, ClientTlsConfig, TlsVersion};
 use farview_discovery::{DnsMetrics, HickoryConfig, HickoryLookup, Lookup};
 use farview_model::{Budget, Labels, TimeRange};
 use farview_promql::engine::{Engine, EngineOptions};
@@ -135,10 +135,9 @@ impl farview_bootstrap::App for App {
         let tls = client_tls(&config)?;
         let max_message = limits.max_message_bytes.as_usize();
         let channel = ChannelConfig { max_message, ..ChannelConfig::default() };
-        let dialer = Arc::new(Dialer::new(channel, tls, Arc::clone(&lookup)));
         let prefixes = ["thanos_query_endpoints", "thanos_query_store_apis"];
         let dns_metrics = process.registry.register(|registry| DnsMetrics::register(registry, &prefixes));
-        let endpoints = Arc::new(Endpoints::start(&config.endpoint, max_message, dialer, lookup, dns_metrics)?);
+        let endpoints = Arc::new(Endpoints::start(&config.endpoint, channel, tls, lookup, dns_metrics)?);
 
         let gap = Duration::from(limits.response_timeout);
         let fanout = Arc::new(Fanout {

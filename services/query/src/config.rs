@@ -87,13 +87,13 @@ pub(crate) struct EndpointFlags {
     pub(crate) file: PathOrContent<EndpointConfig>,
     /// How often the endpoint file is read again, whether it is seen to change or not.
     #[arg(long = "endpoint.sd-config-reload-interval", default_value = "5m")]
-    reload_interval: PromDuration,
+    pub(crate) reload_interval: PromDuration,
     /// Prometheus file_sd files with addresses. Repeatable.
     #[arg(long = "store.sd-files", value_name = "PATH")]
     pub(crate) sd_files: Vec<String>,
     /// How often these files are read again.
     #[arg(long = "store.sd-interval", default_value = "5m")]
-    sd_interval: PromDuration,
+    pub(crate) sd_interval: PromDuration,
     /// Time between two DNS questions for the same name, varied by a fifth.
     #[arg(long = "store.sd-dns-interval", default_value = "10s")]
     pub(crate) dns_interval: PromDuration,
@@ -117,7 +117,7 @@ pub(crate) struct EndpointFlags {
     #[arg(long = "selector-label", value_name = "NAME=\"VALUE\"")]
     pub(crate) selector_labels: Vec<String>,
     #[command(flatten)]
-    selector: PathOrContent<SelectorConfig>,
+    pub(crate) selector: PathOrContent<SelectorConfig>,
 }
 
 /// How queries are evaluated.

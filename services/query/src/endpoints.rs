@@ -4,11 +4,13 @@
 //! to it. What was announced lately and is announced by nobody now is in the [`ledger`]: it makes an answer incomplete.
 
 pub(crate) mod ledger;
+pub(crate) mod selector;
+pub(crate) mod sources;
 
 use crate::config::EndpointFlags;
-use farview_channels::{Channel, Dialer, Live, Peer, PeerConfig, PeerSet, PeerStatus, Probe};
+use farview_channels::{Channel, ChannelConfig, ClientTls, Dialer, Live, Peer, PeerConfig, PeerSet, PeerStatus, Probe};
 use farview_discovery::{
-    Address, Change, Discovery, DiscoveryConfig, DnsMetrics, Lookup, Target, TargetStatus, Vitals,
+    Address, Change, Discovery, DiscoveryConfig, DnsMetrics, FileStatus, Lookup, TargetStatus, Vitals,
 };
 use farview_model::{Labels, Matcher, TimeRange};
 use farview_proto::thanos::info::InfoRequest;
@@ -16,13 +18,15 @@ use farview_proto::thanos::info::info_client::InfoClient;
 use farview_storeapi::EndpointInfo;
 use ledger::{Ledger, Missing};
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use selector::Selector;
+use sources::Configured;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tonic::Status;
 
 /// Asks Info: who answers at an address, and what does it hold.
 struct InfoProbe {
+    configured: Arc<Configured>,
     /// `--query.max-message-bytes`
     max_message_bytes: usize,
 }
@@ -31,10 +35,15 @@ struct InfoProbe {
 impl Probe for InfoProbe {
     type Identity = EndpointInfo;
 
-    async fn probe(&self, _: &Address, channel: Channel) -> Result<EndpointInfo, Status> {
+    async fn probe(&self, address: &Address, channel: Channel) -> Result<EndpointInfo, Status> {
         let mut client = InfoClient::new(channel).max_decoding_message_size(self.max_message_bytes);
         let response = client.info(InfoRequest {}).await?;
-        Ok(EndpointInfo::from_proto(response.into_inner()))
+        let mut info = EndpointInfo::from_proto(response.into_inner());
+        // What stores of Farview say of themselves is said of others by configuring a group: they hold the same data.
+        if let Some(group) = self.configured.group_of(address) {
+            info.data_identity = group;
+        }
+        Ok(info)
     }
 
     fn is_same_party(&self, before: &EndpointInfo, now: &EndpointInfo) -> bool {
@@ -58,13 +67,23 @@ pub(crate) struct Endpoint {
     pub(crate) status: PeerStatus,
     /// Whether it was configured as strict: never to be missed silently, even before it first answered.
     pub(crate) strict: bool,
+    /// Its group, if it was configured as a member of one.
+    pub(crate) group: Option<String>,
+    /// What its series must match beside the query's matchers, because this query looks at some of its label sets only.
+    pub(crate) narrowed: Vec<Matcher>,
 }
 
 impl Endpoint {
-    fn new(peer: &Peer<EndpointInfo>, strict: &BTreeSet<String>) -> Self {
-        let address = peer.address().to_string();
-        let strict = strict.contains(&address);
-        Self { live: peer.live(), info: peer.identity(), status: peer.status(), strict, address }
+    fn new(peer: &Peer<EndpointInfo>, configured: &Configured) -> Self {
+        Self {
+            address: peer.address().to_string(),
+            live: peer.live(),
+            info: peer.identity(),
+            status: peer.status(),
+            strict: configured.is_strict(peer.address()),
+            group: configured.group_of(peer.address()),
+            narrowed: Vec::new(),
+        }
     }
 
     /// Returns what went wrong last, in words.
@@ -76,49 +95,37 @@ impl Endpoint {
 
 /// All endpoints, followed by DNS and probed.
 pub(crate) struct Endpoints {
-    discovery: Discovery,
+    configured: Arc<Configured>,
     peers: PeerSet<EndpointInfo>,
-    strict: BTreeSet<String>,
+    selector: Selector,
     ledger: Arc<Mutex<Ledger>>,
-    configured: usize,
 }
 
 impl Endpoints {
-    /// Starts to follow the configured endpoints. Needs a tokio runtime.
+    /// Starts to follow the configured endpoints. `tls` is for those that no file gives settings of their own. Needs a tokio runtime.
     pub(crate) fn start(
         flags: &EndpointFlags,
-        max_message_bytes: usize,
-        dialer: Arc<Dialer>,
+        channel: ChannelConfig,
+        tls: Option<Arc<ClientTls>>,
         lookup: Arc<dyn Lookup>,
         metrics: DnsMetrics,
     ) -> anyhow::Result<Self> {
         let vitals = Vitals::default();
         let interval = Duration::from(flags.dns_interval);
         let config = DiscoveryConfig { interval, ..DiscoveryConfig::default() };
-        let discovery = Discovery::new(lookup, config, vitals.clone(), metrics);
-        let mut targets = Vec::new();
-        let mut strict = BTreeSet::new();
-        for text in flags.endpoints.iter().chain(&flags.groups).chain(&flags.strict_groups) {
-            targets.push(text.parse::<Target>()?);
-        }
-        for text in &flags.strict {
-            let target = text.parse::<Target>()?;
-            if target.is_dynamic() {
-                anyhow::bail!(
-                    "--endpoint-strict={text}: a strict endpoint is a fixed host:port, not a DNS name to look up"
-                );
-            }
-            strict.insert(text.clone());
-            targets.push(target);
-        }
-        let configured = targets.len();
-        discovery.set_targets(targets);
+        let discovery = Discovery::new(Arc::clone(&lookup), config, vitals.clone(), metrics);
+        let addresses = discovery.addresses();
+        let configured = Configured::start(flags, discovery, tls)?;
+        let max_message_bytes = channel.max_message;
+        let sources = Arc::clone(&configured);
+        let dialer = Arc::new(Dialer::by_address(channel, Box::new(move |address| sources.tls(address)), lookup));
         let probe_interval = Duration::from(flags.info_timeout);
         let peer_config = PeerConfig { probe_interval, ..PeerConfig::default() };
-        let peers =
-            PeerSet::follow(discovery.addresses(), dialer, InfoProbe { max_message_bytes }, peer_config, vitals);
+        let probe = InfoProbe { configured: Arc::clone(&configured), max_message_bytes };
+        let peers = PeerSet::follow(addresses, dialer, probe, peer_config, vitals);
         let ledger = Arc::new(Mutex::new(Ledger::new(flags.expect_for.into())));
-        let this = Self { discovery, peers, strict, ledger, configured };
+        let selector = Selector::new(flags.selector.parse()?.unwrap_or_default())?;
+        let this = Self { configured, peers, selector, ledger };
         this.keep_ledger();
         Ok(this)
     }
@@ -148,7 +155,7 @@ impl Endpoints {
 
     /// Returns every endpoint in the set.
     pub(crate) fn all(&self) -> Vec<Endpoint> {
-        self.peers.peers().peers().iter().map(|peer| Endpoint::new(peer, &self.strict)).collect()
+        self.peers.peers().peers().iter().map(|peer| Endpoint::new(peer, &self.configured)).collect()
     }
 
     /// Tells whether every name has been looked up and every address been tried.
@@ -158,17 +165,22 @@ impl Endpoints {
 
     /// Returns how many endpoints and names are configured.
     pub(crate) fn configured(&self) -> usize {
-        self.configured
+        self.configured.count()
+    }
+
+    /// Returns the files that name endpoints, and how they were read last.
+    pub(crate) fn files(&self) -> Vec<(&'static str, FileStatus)> {
+        self.configured.files()
     }
 
     /// Returns the joins and leaves, oldest first.
     pub(crate) fn history(&self) -> Vec<Change> {
-        self.discovery.history()
+        self.configured.discovery().history()
     }
 
     /// Returns what is known of each name.
     pub(crate) fn targets(&self) -> Vec<TargetStatus> {
-        self.discovery.targets()
+        self.configured.discovery().targets()
     }
 
     /// Returns the changes of state of every endpoint.
@@ -180,7 +192,14 @@ impl Endpoints {
 
     /// Returns what is expected, whether it can be asked now or not: label sets and their times.
     pub(crate) fn expected(&self) -> Vec<(Labels, TimeRange)> {
-        self.ledger.lock().expected()
+        let mut expected = self.ledger.lock().expected();
+        expected.retain(|(labels, _)| self.selector.keeps(labels));
+        expected
+    }
+
+    /// Tells whether this query looks at series with these external labels.
+    pub(crate) fn keeps(&self, labels: &Labels) -> bool {
+        self.selector.keeps(labels)
     }
 
     /// Returns a watch that changes with every peer.
@@ -196,6 +215,7 @@ impl Endpoints {
             .filter_map(|endpoint| Some((endpoint.address.clone(), Arc::clone(&endpoint.live.as_ref()?.identity))))
             .collect();
         let mut missing = self.ledger.lock().missing(&live, wanted, SystemTime::now());
+        missing.retain(|missing| self.selector.keeps(&missing.labels));
         for missing in &mut missing {
             if let Some(endpoint) = all.iter().find(|endpoint| endpoint.address == missing.address) {
                 missing.problem = if endpoint.live.is_some() {
@@ -209,11 +229,13 @@ impl Endpoints {
                 missing.problem = change.movement.to_string();
             }
         }
-        // An endpoint that is expected and never answered may hold anything.
+        // An endpoint that is expected and never answered may hold anything, unless another of its group answers for it.
         for endpoint in
             all.iter().filter(|endpoint| endpoint.info.is_none() && wanted.allows_address(&endpoint.address))
         {
-            if endpoint.status.last_error.is_some() || endpoint.strict {
+            let stands_in =
+                |(_, info): &(String, Arc<EndpointInfo>)| endpoint.group.as_ref() == Some(&info.data_identity);
+            if (endpoint.status.last_error.is_some() || endpoint.strict) && !live.iter().any(stands_in) {
                 missing.push(Missing {
                     address: endpoint.address.clone(),
                     component: String::new(),
@@ -225,14 +247,29 @@ impl Endpoints {
                 });
             }
         }
+        for (target, problem) in self.configured.empty_strict_groups() {
+            let address = target.to_string();
+            if wanted.allows_address(&address) {
+                let (since, labels) = (SystemTime::now(), Labels::empty());
+                let (component, replica_answers, unknown) = ("group".to_owned(), false, true);
+                missing.push(Missing { address, component, labels, since, problem, replica_answers, unknown });
+            }
+        }
         let known = all.len();
         let mut skipped = Vec::new();
         let mut chosen = Vec::new();
-        for endpoint in all {
+        for mut endpoint in all {
             let Some(live) = &endpoint.live else { continue };
-            match wanted.refuses(&endpoint.address, &live.identity) {
-                Some(reason) => skipped.push((endpoint.address.clone(), reason)),
-                None => chosen.push(endpoint),
+            if let Some(reason) = wanted.refuses(&endpoint.address, &live.identity) {
+                skipped.push((endpoint.address, reason));
+                continue;
+            }
+            match self.selector.narrow(&live.identity.label_sets) {
+                None => skipped.push((endpoint.address, "excluded by --selector.relabel-config")),
+                Some(narrowed) => {
+                    endpoint.narrowed = narrowed;
+                    chosen.push(endpoint);
+                }
             }
         }
         let stale =

@@ -168,7 +168,7 @@ impl Fanout {
 
 impl Fanout {
     /// Says that `what` an endpoint owes at first did not come within `limit`, and which flag sets that.
-    fn late(&self, what: &str, limit: Duration) -> StoreError {
+    pub(crate) fn late(&self, what: &str, limit: Duration) -> StoreError {
         let flag = if limit < self.deadlines.first_frame { "--query.timeout" } else { "--query.first-frame-timeout" };
         late(what, limit, flag)
     }
@@ -282,6 +282,7 @@ impl Asking {
         let store = live.identity.store.as_ref();
         let strips = store.is_some_and(|store| store.supports_without_replica_labels);
         let mut request = SelectRequest::clone(&self.request);
+        request.matchers.extend(endpoint.narrowed.iter().cloned());
         let strip_here = !strips && !request.without_replica_labels.is_empty();
         if strip_here {
             request.without_replica_labels.clear();
@@ -614,6 +615,9 @@ impl Fanout {
         };
         let _in_flight = self.replicas.enter(&endpoint.address);
         let client = StoreClient::new(live.channel.clone());
+        let mut request = request.clone();
+        request.matchers.extend(endpoint.narrowed.iter().cloned());
+        let request = &request;
         let call = async {
             if request.label.is_empty() {
                 client.label_names(request, options).await

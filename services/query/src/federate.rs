@@ -62,7 +62,7 @@ impl Federate {
                 let limit = self.fanout.deadlines.first_frame.min(run.remaining());
                 match tokio::time::timeout(limit, call).await {
                     Ok(answer) => answer.map_err(StoreError::from),
-                    Err(_) => Err(StoreError::new(ErrorKind::Timeout, format!("no answer within {limit:?}"))),
+                    Err(_) => Err(self.fanout.late("an answer", limit)),
                 }
             }
         });

@@ -178,7 +178,7 @@ impl Grpc {
             let below = &live.identity;
             let Some(store) = &below.store else { continue };
             range = Some(widen(range, store.range));
-            info.label_sets.extend(below.label_sets.iter().cloned());
+            info.label_sets.extend(below.label_sets.iter().filter(|labels| self.endpoints.keeps(labels)).cloned());
             info.notices.extend(below.notices.iter().map(|notice| format!("{}: {notice}", endpoint.address)));
             if store.tsdbs.is_empty() {
                 tsdbs.extend(
@@ -201,6 +201,7 @@ impl Grpc {
         }
         info.label_sets.sort_unstable();
         info.label_sets.dedup();
+        tsdbs.retain(|tsdb| self.endpoints.keeps(&tsdb.labels));
         tsdbs.sort_by(|a, b| a.labels.cmp(&b.labels).then(a.range.mint.cmp(&b.range.mint)));
         tsdbs.dedup();
         info.store = Some(StoreInfo {

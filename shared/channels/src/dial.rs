@@ -57,10 +57,13 @@ impl DialError {
 /// Opens connections, a bounded number at a time.
 pub struct Dialer {
     config: ChannelConfig,
-    tls: Option<Arc<ClientTls>>,
+    tls: TlsByAddress,
     lookup: Arc<dyn Lookup>,
     slots: Semaphore,
 }
+
+/// Says how an address is spoken to: over TLS, or in plain text.
+pub type TlsByAddress = Box<dyn Fn(&Address) -> Option<Arc<ClientTls>> + Send + Sync>;
 
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
@@ -68,6 +71,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 impl Dialer {
     /// Makes a dialer. Without `tls` connections are plain text. `lookup` resolves the addresses that are names.
     pub fn new(config: ChannelConfig, tls: Option<Arc<ClientTls>>, lookup: Arc<dyn Lookup>) -> Self {
+        Self::by_address(config, Box::new(move |_| tls.clone()), lookup)
+    }
+
+    /// Makes a dialer that asks `tls` anew for every connection.
+    pub fn by_address(config: ChannelConfig, tls: TlsByAddress, lookup: Arc<dyn Lookup>) -> Self {
         let slots = Semaphore::new(config.concurrent_dials.max(1));
         Self { config, tls, lookup, slots }
     }
@@ -87,7 +95,8 @@ impl Dialer {
     async fn connect(&self, address: &Address) -> Result<Connection, DialError> {
         let tcp = self.tcp(address).await?;
         tcp.set_nodelay(true).map_err(DialError::Io)?;
-        let io: Box<dyn Io> = match &self.tls {
+        let tls = (self.tls)(address);
+        let io: Box<dyn Io> = match &tls {
             None => Box::new(tcp),
             Some(tls) => Box::new(
                 tls.connect(&address.host(), tcp).await.map_err(|e: TlsError| DialError::Tls(with_causes(&e)))?,
@@ -104,7 +113,7 @@ impl Dialer {
             .handshake(TokioIo::new(io))
             .await
             .map_err(|e| DialError::Http(with_causes(&e)))?;
-        Ok(Connection::new(address.clone(), self.tls.is_some(), sender, driver))
+        Ok(Connection::new(address.clone(), tls.is_some(), sender, driver))
     }
 
     /// Tries the addresses of a name one after the other: an endpoint by name is one endpoint, whichever of them answers.

@@ -31,7 +31,7 @@ mod tls;
 
 pub use channel::Channel;
 pub use config::{ChannelConfig, PeerConfig};
-pub use dial::{DialError, Dialer};
+pub use dial::{DialError, Dialer, TlsByAddress};
 pub use group::{Group, GroupConfig};
 pub use hedge::{Hedge, HedgeConfig};
 pub use metrics::{ClientMetrics, Measured, MeasuredLayer};

@@ -140,6 +140,13 @@ impl Discovery {
         known.iter().map(status).collect()
     }
 
+    /// Returns the targets that an address belongs to now.
+    pub fn targets_of(&self, address: &Address) -> Vec<Target> {
+        let known = self.hub.targets();
+        let of = known.iter().filter(|(_, entry)| entry.held.addresses().contains(address));
+        of.map(|(target, _)| target.clone()).collect()
+    }
+
     /// Returns the last joins and leaves, oldest first.
     pub fn history(&self) -> Vec<Change> {
         self.hub.history.changes()

@@ -21,7 +21,7 @@ use crate::{Error, Target, WatchedFiles};
 #[serde(deny_unknown_fields, default)]
 pub struct EndpointFile {
     /// How endpoints are spoken to, unless they say otherwise.
-    pub default_client_config: ClientConfig,
+    pub default_client_config: Option<ClientConfig>,
     /// The endpoints.
     pub endpoints: Vec<EndpointEntry>,
 }
@@ -130,9 +130,9 @@ impl EndpointFile {
         })
     }
 
-    /// Returns how an endpoint of this file is spoken to.
-    pub fn client_config<'a>(&'a self, entry: &'a EndpointEntry) -> &'a ClientConfig {
-        entry.client_config.as_ref().unwrap_or(&self.default_client_config)
+    /// Returns how an endpoint of this file is spoken to, if the file says so.
+    pub fn client_config<'a>(&'a self, entry: &'a EndpointEntry) -> Option<&'a ClientConfig> {
+        entry.client_config.as_ref().or(self.default_client_config.as_ref())
     }
 }
 
@@ -177,9 +177,9 @@ endpoints:
         )
         .unwrap();
         assert_eq!(file.endpoints.len(), 3);
-        assert_eq!(file.default_client_config.compression, Compression::Snappy);
-        assert!(file.client_config(&file.endpoints[0]).tls_config.enabled);
-        assert!(!file.client_config(&file.endpoints[1]).tls_config.enabled);
+        let enabled = |at: usize| file.client_config(&file.endpoints[at]).unwrap().tls_config.enabled;
+        assert_eq!(file.client_config(&file.endpoints[0]).unwrap().compression, Compression::Snappy);
+        assert!(enabled(0) && !enabled(1));
         assert!(file.endpoints[2].group && file.endpoints[2].service_config.is_some());
         assert_eq!(parse("").unwrap(), EndpointFile::default());
         assert_eq!(parse(r#"{"endpoints": [{"address": "a:1"}]}"#).unwrap().endpoints.len(), 1);

@@ -64,6 +64,7 @@ pub(super) async fn endpoints(State(api): State<Arc<Api>>) -> Response {
             "state": endpoint.status.state.name(),
             "inUse": endpoint.live.is_some(),
             "strict": endpoint.strict,
+            "group": endpoint.group,
             "since": rfc3339(endpoint.status.since),
             "lastHealthy": endpoint.status.last_healthy.map(rfc3339),
             "lastError": last_error,
@@ -94,7 +95,13 @@ pub(super) async fn endpoints(State(api): State<Arc<Api>>) -> Response {
             "change": change.movement.to_string(),
         })
     });
+    let files = api
+        .endpoints
+        .files()
+        .into_iter()
+        .map(|(flag, status)| json!({ "flag": flag, "loaded": status.loaded.map(rfc3339), "error": status.error }));
     response::local(&json!({
+        "files": files.collect::<Vec<_>>(),
         "endpoints": endpoints.collect::<Vec<_>>(),
         "names": names.collect::<Vec<_>>(),
         "history": history.collect::<Vec<_>>(),
