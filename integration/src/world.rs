@@ -43,7 +43,10 @@ pub struct World {
 
 /// Returns a port that is free on all these addresses: names have addresses and no ports, so all members of a service listen
 /// on the same one.
-fn common_port(addresses: &[IpAddr]) -> anyhow::Result<u16> {
+///
+/// # Errors
+/// If there is none.
+pub fn common_port(addresses: &[IpAddr]) -> anyhow::Result<u16> {
     for _ in 0..100 {
         let first = TcpListener::bind((addresses[0], 0))?;
         let port = first.local_addr()?.port();

@@ -79,6 +79,24 @@ pub struct FarviewInfo {
     /// What an operator should know about this endpoint's data, for example an identity that another endpoint claims too.
     #[prost(string, repeated, tag = "4")]
     pub notices: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of stores that divide the blocks among them.
+    #[prost(message, optional, tag = "5")]
+    pub shards: ::core::option::Option<FarviewShards>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FarviewShards {
+    /// Equal for stores that divide the same blocks.
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    /// The store's name among them, the same after a restart.
+    #[prost(string, tag = "2")]
+    pub member: ::prost::alloc::string::String,
+    /// The slots that it serves, hexadecimal.
+    #[prost(string, tag = "3")]
+    pub slots: ::prost::alloc::string::String,
+    /// For each of them, lowest first, equal for stores that have the same blocks in it.
+    #[prost(fixed64, repeated, tag = "4")]
+    pub identities: ::prost::alloc::vec::Vec<u64>,
 }
 /// Generated client implementations.
 pub mod info_client {

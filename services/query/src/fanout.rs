@@ -5,9 +5,9 @@
 //! answer. What an endpoint does wrong ends its stream, not the answer: under `Warn` the answer says so, under `Abort` it fails.
 
 use crate::endpoints::{Endpoint, Endpoints, Matching, Wanted};
-use crate::replicas::{InFlight, Replicas, SPARED};
+use crate::replicas::{Group, InFlight, Replicas, SPARED};
 use crate::run::{AccountHandle, QueryRun};
-use farview_model::{BudgetExceeded, ErrorKind, Labels, Reservation};
+use farview_model::{BudgetExceeded, ErrorKind, Labels, Reservation, Slots};
 use farview_series::merge::without_labels;
 use farview_series::{ChunkData, ChunkSeries, Merge};
 use farview_storeapi::{
@@ -138,7 +138,7 @@ impl Fanout {
         let (out, batches) = mpsc::channel(BATCHES_AHEAD);
         let request = Arc::new(request);
         let mut inputs = Vec::with_capacity(matching.chosen.len());
-        for replicas in self.replicas.group(matching.chosen) {
+        for Group { replicas, slots } in self.replicas.group(matching.chosen) {
             let (sender, receiver) = mpsc::channel(FRAMES_AHEAD);
             let spared: Vec<_> = replicas[1..].iter().map(|replica| (replica.address.clone(), SPARED)).collect();
             run.skipped(&spared);
@@ -148,6 +148,7 @@ impl Fanout {
                 run: Arc::clone(run),
                 request: Arc::clone(&request),
                 replicas,
+                slots,
                 sender,
             };
             tokio::spawn(asking.run());
@@ -187,6 +188,8 @@ struct Asking {
     request: Arc<SelectRequest>,
     /// Interchangeable, in the order in which to ask them.
     replicas: Vec<Endpoint>,
+    /// Of stores that divide blocks: which are wanted.
+    slots: Option<Slots>,
     sender: mpsc::Sender<Message>,
 }
 
@@ -283,6 +286,7 @@ impl Asking {
         let strips = store.is_some_and(|store| store.supports_without_replica_labels);
         let mut request = SelectRequest::clone(&self.request);
         request.matchers.extend(endpoint.narrowed.iter().cloned());
+        request.slots = self.slots;
         let strip_here = !strips && !request.without_replica_labels.is_empty();
         if strip_here {
             request.without_replica_labels.clear();
@@ -566,8 +570,8 @@ impl Fanout {
         let options = CallOptions { timeout: Some(run.remaining()), max_message_bytes: Some(self.max_message_bytes) };
         let limit = self.deadlines.first_frame.min(run.remaining());
         let groups = self.replicas.group(matching.chosen);
-        let calls = groups.iter().map(|replicas| {
-            let (request, options) = (&request, &options);
+        let calls = groups.iter().map(|Group { replicas, slots }| {
+            let (request, options) = (LabelsRequest { slots: *slots, ..request.clone() }, &options);
             async move {
                 let mut replicas = replicas.iter();
                 let mut endpoint = replicas.next();
@@ -576,7 +580,7 @@ impl Fanout {
                         return Err(StoreError::new(ErrorKind::Internal, "there is nobody to ask"));
                     };
                     endpoint = replicas.next();
-                    let answer = self.labels_of(asked, request, options, limit).await;
+                    let answer = self.labels_of(asked, &request, options, limit).await;
                     match answer {
                         Err(error) if endpoint.is_some() && !is_ours(&error) => {}
                         answer => return answer,
@@ -587,7 +591,7 @@ impl Fanout {
         let answers = futures::future::join_all(calls).await;
         let mut all = std::collections::BTreeSet::new();
         let mut held = run.budget.reserve(0)?;
-        for (endpoint, answer) in groups.iter().filter_map(|replicas| replicas.first()).zip(answers) {
+        for (endpoint, answer) in groups.iter().filter_map(|group| group.replicas.first()).zip(answers) {
             match answer {
                 Ok(answer) => {
                     held.grow(answer.values.iter().map(|value| value.len() as u64 + 48).sum())?;

@@ -46,6 +46,7 @@ impl Info for SidecarInfo {
             instance_id: self.instance_id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             data_identity: String::new(),
+            shards: None,
             notices: snapshot.notices.iter().chain(&snapshot.duplicated).cloned().collect(),
         };
         Ok(Response::new(info.to_proto()))

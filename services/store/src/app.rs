@@ -1,7 +1,7 @@
 //! The parts of a store, put together.
 
 use crate::block::Access;
-use crate::config::{Config, HeaderDownload};
+use crate::config::{Config, HeaderDownload, ShardMode};
 use crate::header::Headers;
 use crate::index_cache::IndexCache;
 use crate::info::BucketInfo;
@@ -9,13 +9,16 @@ use crate::metrics::Metrics;
 use crate::pages::{self, Pages};
 use crate::read::postings::Laziness;
 use crate::select::{BucketStore, Limits};
+use crate::shards::{Member, Shards, Siblings};
 use crate::sync::{Choice, Syncer};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use axum::Router;
-use farview_block::MetaFetcher;
+use farview_block::{Fetched, MetaFetcher};
 use farview_bootstrap::{CancellationToken, GrpcServer, HttpServer, Process, Servers, fit_memory};
+use farview_channels::{ClientTls, ClientTlsConfig};
 use farview_config::yaml;
+use farview_discovery::{DnsMetrics, HickoryConfig, HickoryLookup, Target};
 use farview_model::{Budget, RelabelConfig};
 use farview_objstore::{BucketConfig, BucketMetrics, Purpose};
 use farview_proto::thanos::info::info_server::InfoServer;
@@ -91,6 +94,71 @@ fn smaller_of(a: u64, b: u64) -> u64 {
     if a == 0 || b == 0 { a.max(b) } else { a.min(b) }
 }
 
+/// Returns how the store divides the blocks with others, and who looks for these.
+fn shards(
+    config: &Config,
+    process: &Process,
+    bucket: &str,
+    instance_id: &str,
+    metrics: &Metrics,
+) -> anyhow::Result<Option<(Shards, Siblings)>> {
+    let flags = &config.shards;
+    if flags.shards == ShardMode::Off {
+        return Ok(None);
+    }
+    let grpc = &config.as_ref().grpc;
+    let port = grpc.address.port();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").context("the name of this host")?;
+    let host = host.trim();
+    let services = match flags.services.as_slice() {
+        [] => {
+            let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+            let domain = own_domain(&hosts, host).with_context(|| {
+                format!(
+                    "--store.shards=auto: /etc/hosts gives {host} no domain, as it does in a StatefulSet with a headless \
+                     service; name the service with --farview.store-service=dns+NAME:PORT"
+                )
+            })?;
+            vec![format!("dns+{domain}:{port}")]
+        }
+        services => services.to_vec(),
+    };
+    let services = services.iter().map(|text| text.parse::<Target>());
+    let services = services.collect::<Result<Vec<_>, _>>().context("--farview.store-service")?;
+    let name = flags.name.clone().unwrap_or_else(|| format!("{host}:{port}"));
+    // Stores that choose blocks differently do not divide the same ones.
+    let choice = config.bucket.selector.read()?.map(|text| text.expose().to_owned()).unwrap_or_default();
+    let (min_time, max_time) = (&config.bucket.min_time, &config.bucket.max_time);
+    let same = format!("{bucket} {min_time:?} {max_time:?} {} {choice}", flags.replicas);
+    let group = format!("1-{:016x}", xxhash_rust::xxh64::xxh64(same.as_bytes(), 0));
+    tracing::info!(name, group, ?services, "dividing the blocks with the other stores of the service");
+    let member = Member { group, name, replicas: flags.replicas, hold: flags.hold.into() };
+    let hickory = HickoryConfig { name_servers: flags.dns_servers.clone(), ..HickoryConfig::default() };
+    let lookup = Arc::new(HickoryLookup::new(hickory).context("DNS")?);
+    // They are served as this one is; whom they name as theirs is checked by queries, not here.
+    let tls = grpc.tls_cert.is_some().then(|| {
+        ClientTls::new(ClientTlsConfig {
+            cert_file: grpc.tls_cert.clone(),
+            key_file: grpc.tls_key.clone(),
+            insecure_skip_verify: true,
+            ..ClientTlsConfig::default()
+        })
+    });
+    let tls = tls.transpose()?.map(Arc::new);
+    let dns = process.registry.register(|registry| DnsMetrics::register(registry, &["farview_store_siblings"]));
+    let shards = Shards::new(member);
+    let (instance_id, metrics) = (instance_id.to_owned(), metrics.clone());
+    let siblings = Siblings::follow(services, lookup, tls, dns, shards.clone(), instance_id, metrics);
+    Ok(Some((shards, siblings)))
+}
+
+/// Returns the domain of a host by what `/etc/hosts` says of it: that of a pod of a StatefulSet is its headless service.
+fn own_domain(hosts: &str, host: &str) -> Option<String> {
+    let names = hosts.lines().flat_map(|line| line.split('#').next().unwrap_or_default().split_whitespace().skip(1));
+    let mut domains = names.filter_map(|name| name.strip_prefix(host)?.strip_prefix('.'));
+    domains.next().filter(|domain| !domain.is_empty()).map(str::to_owned)
+}
+
 impl farview_bootstrap::App for App {
     type Config = Config;
 
@@ -142,11 +210,14 @@ impl farview_bootstrap::App for App {
             gate: Arc::new(Semaphore::new(flags.series_concurrency.max(1))),
             metrics: metrics.clone(),
         };
+        let instance_id = ulid::Ulid::generate().to_string();
+        let (shards, siblings) = shards(&config, &process, bucket.name(), &instance_id, &metrics)?.unzip();
         let info = BucketInfo {
             blocks: Arc::clone(&blocks),
             status: Arc::clone(&status),
             limits: limits.clone(),
-            instance_id: ulid::Ulid::generate().to_string(),
+            instance_id,
+            shards: shards.clone(),
         };
         let service = config.as_ref();
         let grpc = GrpcServer::builder(farview_proto::FILE_DESCRIPTOR_SET)
@@ -182,17 +253,35 @@ impl farview_bootstrap::App for App {
             metrics,
             readiness: process.readiness.clone(),
             latch,
+            shards,
+            fetched: Fetched::default(),
+            listed: 0,
             interval: flags.sync_interval.into(),
             warm: match config.cache.header_download {
                 HeaderDownload::Eager if config.cache.keep_headers => flags.header_concurrency,
                 _ => 0,
             },
         };
+        if let Some(siblings) = siblings {
+            process.tasks.spawn("siblings", move |stop| siblings.run(stop));
+        }
         process.tasks.spawn("sync", move |stop| syncer.run(stop));
         Ok(Self { servers: Servers::new(process, service, http, Some(grpc)) })
     }
 
     async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         self.servers.run(shutdown).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::own_domain;
+
+    #[test]
+    fn a_pod_finds_its_headless_service_in_its_hosts_file() {
+        let hosts = "127.0.0.1\tlocalhost\n10.0.0.7\tstore-0.store.mon.svc.cluster.local\tstore-0\n# store-0.no\n";
+        assert_eq!(own_domain(hosts, "store-0").as_deref(), Some("store.mon.svc.cluster.local"));
+        assert_eq!(own_domain("10.0.0.7 store-0\n10.0.0.8 store-01.x\n", "store-0"), None);
     }
 }

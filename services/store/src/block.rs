@@ -6,7 +6,7 @@ use crate::index_cache::IndexCache;
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use farview_block::{BlockId, BlockMeta, BlockObjects, FetchedBlock};
-use farview_model::{ExternalLabels, TimeRange};
+use farview_model::{ExternalLabels, Slots, TimeRange};
 use farview_objstore::{Bucket, Purpose};
 use parking_lot::Mutex;
 use std::ops::Range;
@@ -42,6 +42,8 @@ pub(crate) struct Block {
     pub(crate) external: ExternalLabels,
     pub(crate) range: TimeRange,
     pub(crate) resolution: i64,
+    /// Among those in which stores divide blocks.
+    pub(crate) slot: u8,
     access: Access,
     health: Mutex<Health>,
 }
@@ -53,11 +55,17 @@ struct Health {
     until: Option<Instant>,
 }
 
+/// Returns the slot of a block.
+pub(crate) fn slot(meta: &BlockMeta) -> u8 {
+    Slots::of_block(meta.external_labels().labels(), meta.range().mint)
+}
+
 impl Block {
     pub(crate) fn new(block: &FetchedBlock, access: Access) -> Self {
         let meta = Arc::clone(&block.meta);
         Self {
             id: meta.ulid,
+            slot: slot(&meta),
             external: meta.external_labels(),
             range: meta.range(),
             resolution: meta.resolution(),

@@ -2,15 +2,18 @@
 
 use crate::block::Block;
 use farview_block::BlockId;
-use farview_model::{Labels, Matcher, TimeRange};
+use farview_model::{Labels, Matcher, Slots, TimeRange};
 use farview_storeapi::TsdbInfo;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use xxhash_rust::xxh64::Xxh64;
 
 /// The blocks that are served at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct BlockSet {
     pub(crate) blocks: BTreeMap<BlockId, Arc<Block>>,
+    /// All blocks of these slots are among them.
+    pub(crate) slots: Slots,
     streams: Vec<Stream>,
 }
 
@@ -23,7 +26,7 @@ struct Stream {
 }
 
 impl BlockSet {
-    pub(crate) fn new(blocks: BTreeMap<BlockId, Arc<Block>>) -> Self {
+    pub(crate) fn new(blocks: BTreeMap<BlockId, Arc<Block>>, slots: Slots) -> Self {
         let mut streams: BTreeMap<Labels, BTreeMap<i64, Vec<Arc<Block>>>> = BTreeMap::new();
         for block in blocks.values() {
             let stream = streams.entry(block.external.labels().clone()).or_default();
@@ -36,40 +39,69 @@ impl BlockSet {
             }
             Stream { labels, levels }
         });
-        Self { streams: streams.collect(), blocks }
+        Self { streams: streams.collect(), blocks, slots }
     }
 
     /// Returns the blocks that can hold what matches in `range`, for each time those of the coarsest resolution that is fine enough,
-    /// ms, with the matchers that are left when those on external labels are answered.
+    /// ms, with the matchers that are left when those on external labels are answered. Without `slots` all blocks count.
     pub(crate) fn choose(
         &self,
         range: TimeRange,
         matchers: &[Matcher],
         max_resolution: i64,
+        slots: Option<Slots>,
     ) -> Vec<(Arc<Block>, Arc<[Matcher]>)> {
         let mut chosen = Vec::new();
         for stream in &self.streams {
             let Some(first) = stream.levels.iter().find_map(|(_, blocks)| blocks.first()) else { continue };
             let Some(own) = first.external.strip(matchers) else { continue };
             let own: Arc<[Matcher]> = own.into();
-            let levels: Vec<_> = stream.levels.iter().filter(|(resolution, _)| *resolution <= max_resolution).collect();
+            let fine = stream.levels.iter().filter(|(resolution, _)| *resolution <= max_resolution);
             let mut blocks = Vec::new();
-            cover(&levels, range, &mut blocks);
+            match slots {
+                None => cover(&fine.collect::<Vec<_>>(), range, &mut blocks),
+                Some(slots) => {
+                    let within = fine.map(|(resolution, blocks)| {
+                        let blocks = blocks.iter().filter(|block| slots.contains(block.slot)).cloned().collect();
+                        (*resolution, blocks)
+                    });
+                    let levels: Vec<(i64, Vec<Arc<Block>>)> = within.collect();
+                    cover(&levels.iter().collect::<Vec<_>>(), range, &mut blocks);
+                }
+            }
             chosen.extend(blocks.into_iter().map(|block| (block, Arc::clone(&own))));
         }
         chosen
     }
 
-    /// Returns the sources and the times they have data for.
-    pub(crate) fn tsdbs(&self) -> Vec<TsdbInfo> {
+    /// Returns the sources and the times they have data for in these slots.
+    pub(crate) fn tsdbs(&self, slots: Slots) -> Vec<TsdbInfo> {
         let infos = self.streams.iter().map(|stream| {
             let blocks = stream.levels.iter().flat_map(|(_, blocks)| blocks);
+            let blocks = blocks.filter(|block| slots.contains(block.slot));
             let range = blocks.fold(TimeRange::new(i64::MAX, i64::MIN), |range, block| {
                 TimeRange::new(range.mint.min(block.range.mint), range.maxt.max(block.range.maxt))
             });
             TsdbInfo { labels: stream.labels.clone(), range }
         });
-        infos.collect()
+        infos.filter(|info| !info.range.is_empty()).collect()
+    }
+
+    /// Returns what tells whether another store has the same blocks in a slot, for each of `slots`, lowest first; 0 for no block.
+    pub(crate) fn identities(&self, slots: Slots, limits: &str) -> Vec<u64> {
+        let mut by_slot: BTreeMap<u8, Xxh64> = BTreeMap::new();
+        for (id, block) in &self.blocks {
+            let hash = by_slot.entry(block.slot).or_insert_with(|| Xxh64::new(0));
+            hash.update(id.to_string().as_bytes());
+        }
+        let identity = |slot: u8| {
+            by_slot.get(&slot).map_or(0, |hash| {
+                let mut hash = hash.clone();
+                hash.update(limits.as_bytes());
+                hash.digest().max(1)
+            })
+        };
+        slots.iter().map(identity).collect()
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Config {
     #[command(flatten)]
     pub(crate) bucket: BucketFlags,
     #[command(flatten)]
+    pub(crate) shards: ShardFlags,
+    #[command(flatten)]
     pub(crate) cache: CacheFlags,
     #[command(flatten)]
     pub(crate) limits: LimitFlags,
@@ -39,6 +41,9 @@ impl Flags for Config {
                 "store needs a bucket: give --objstore.config or --objstore.config-file".to_owned(),
             ));
         }
+        if self.shards.replicas == 0 {
+            return Err(Error::Usage("--store.replicas=0: each block is served by one store at least".to_owned()));
+        }
         Ok(())
     }
 }
@@ -53,6 +58,41 @@ impl PairSpec for SelectorConfig {
         "YAML with relabelling rules that choose the blocks to serve by their labels and __block_id";
     const GROUP: &'static str = "Bucket";
     const EXPAND_ENV: bool = true;
+}
+
+/// Which part of the blocks.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Shards")]
+pub(crate) struct ShardFlags {
+    /// auto: the stores behind one headless service divide the blocks among them. off: every store serves all that it may.
+    #[arg(long = "store.shards", value_enum, default_value = "off")]
+    pub(crate) shards: ShardMode,
+    /// How many stores serve each block, with --store.shards=auto.
+    #[arg(long = "store.replicas", default_value_t = 2)]
+    pub(crate) replicas: usize,
+    /// The headless service behind which this store and its like are, as dns+name:port. Repeatable. Without it the domain of the
+    /// host's own name, as a StatefulSet gives it, and the gRPC port.
+    #[arg(long = "farview.store-service", value_name = "dns+NAME:PORT")]
+    pub(crate) services: Vec<String>,
+    /// The name of this store among them, which must be its own and the same after a restart. Without it host name and gRPC port.
+    #[arg(long = "farview.store-name")]
+    pub(crate) name: Option<String>,
+    /// How long a store that is gone is waited for before the others take over its blocks. What was handed on is served half
+    /// as long after.
+    #[arg(long = "store.shards-hold", default_value = "1m")]
+    pub(crate) hold: PromDuration,
+    /// Name servers to ask for the service instead of the system's, host:port. Repeatable.
+    #[arg(long = "farview.dns-server", value_name = "ADDRESS")]
+    pub(crate) dns_servers: Vec<std::net::SocketAddr>,
+}
+
+/// `--store.shards`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ShardMode {
+    /// The stores divide the blocks.
+    Auto,
+    /// They do not.
+    Off,
 }
 
 /// `--index-cache.config`

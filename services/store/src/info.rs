@@ -2,9 +2,10 @@
 
 use crate::block_set::BlockSet;
 use crate::select::Limits;
+use crate::shards::Shards;
 use crate::sync::Status;
 use arc_swap::ArcSwap;
-use farview_model::{ErrorKind, TimeRange};
+use farview_model::{ErrorKind, Slots, TimeRange};
 use farview_proto::thanos::info::{InfoRequest, InfoResponse, info_server::Info};
 use farview_storeapi::{Component, EndpointInfo, StoreError, StoreInfo, TsdbInfo};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,11 +19,15 @@ pub(crate) struct BucketInfo {
     pub(crate) status: Arc<ArcSwap<Status>>,
     pub(crate) limits: Limits,
     pub(crate) instance_id: String,
+    /// If the blocks are divided among stores.
+    pub(crate) shards: Option<Shards>,
 }
 
 #[async_trait]
 impl Info for BucketInfo {
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, GrpcStatus> {
+        // Slots first: what they name is in the set by then.
+        let mut shards = self.shards.as_ref().map(Shards::info);
         let (set, status) = (self.blocks.load_full(), self.status.load_full());
         if status.synced == 0 {
             let why = status.trouble.clone().unwrap_or_else(|| "the bucket has not been listed yet".to_owned());
@@ -30,7 +35,7 @@ impl Info for BucketInfo {
         }
         let served = self.limits.range();
         let tsdbs: Vec<TsdbInfo> = set
-            .tsdbs()
+            .tsdbs(shards.as_ref().map_or(Slots::ALL, |shards| shards.slots))
             .into_iter()
             .map(|tsdb| TsdbInfo { range: tsdb.range.intersect(served), ..tsdb })
             .filter(|tsdb| !tsdb.range.is_empty())
@@ -43,7 +48,11 @@ impl Info for BucketInfo {
         let mut hasher = DefaultHasher::new();
         set.blocks.keys().for_each(|id| id.hash(&mut hasher));
         // As they were given: those that slide with the clock are never twice the same.
-        format!("{:?} {:?}", self.limits.min_time, self.limits.max_time).hash(&mut hasher);
+        let limits = format!("{:?} {:?}", self.limits.min_time, self.limits.max_time);
+        limits.hash(&mut hasher);
+        if let Some(shards) = &mut shards {
+            shards.identities = set.identities(shards.slots, &limits);
+        }
         let info = EndpointInfo {
             label_sets: tsdbs.iter().map(|tsdb| tsdb.labels.clone()).collect(),
             component: Component::STORE.to_owned(),
@@ -53,6 +62,7 @@ impl Info for BucketInfo {
             // Stores with the same blocks and limits answer the same.
             data_identity: format!("blocks-{:016x}", hasher.finish()),
             notices,
+            shards,
             ..EndpointInfo::default()
         };
         Ok(Response::new(info.to_proto()))

@@ -3,7 +3,7 @@
 //! [`sync`] keeps the set of blocks current ([`block_set`]), each of which ([`block`]) has in memory no more than its description; its
 //! [index header](header) is loaded when a request needs it. [`select`] answers requests: [`read`] goes from posting lists over series
 //! to chunks, whose bytes go into frames as they are. [`index_cache`] keeps posting lists. [`info`] announces what there is, [`pages`]
-//! shows it.
+//! shows it. Several stores may divide the blocks ([`shards`]).
 //!
 //! The store never writes to the bucket.
 
@@ -20,6 +20,7 @@ mod pages;
 mod ranges;
 mod read;
 mod select;
+mod shards;
 mod sync;
 
 pub use app::App;

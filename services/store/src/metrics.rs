@@ -31,6 +31,9 @@ pub(crate) struct Metrics {
     pub(crate) sync_duration: Histogram,
     synced: Family<State, Gauge>,
     pub(crate) blocks_loaded: Gauge,
+    pub(crate) shard_members: Gauge,
+    pub(crate) shard_slots_held: Gauge,
+    pub(crate) shard_slots_announced: Gauge,
     pub(crate) block_loads: Counter,
     pub(crate) block_load_failures: Counter,
     pub(crate) block_drops: Counter,
@@ -63,6 +66,9 @@ impl Metrics {
             sync_duration: Histogram::new(SECONDS),
             synced: Family::default(),
             blocks_loaded: Gauge::default(),
+            shard_members: Gauge::default(),
+            shard_slots_held: Gauge::default(),
+            shard_slots_announced: Gauge::default(),
             block_loads: Counter::default(),
             block_load_failures: Counter::default(),
             block_drops: Counter::default(),
@@ -91,6 +97,15 @@ impl Metrics {
         meta.register("synced", "Blocks of the bucket by what is done with them", this.synced.clone());
         let store = registry.sub_registry_with_prefix("thanos_bucket_store");
         store.register("blocks_loaded", "Blocks that are served", this.blocks_loaded.clone());
+        let farview = registry.sub_registry_with_prefix("farview_store");
+        farview.register("shard_members", "Stores that divide the blocks, this one too", this.shard_members.clone());
+        farview.register("shard_slots_held", "Slots whose blocks are here, of 128", this.shard_slots_held.clone());
+        farview.register(
+            "shard_slots_announced",
+            "Slots that this store is asked for, of 128",
+            this.shard_slots_announced.clone(),
+        );
+        let store = registry.sub_registry_with_prefix("thanos_bucket_store");
         store.register("block_loads", "Blocks that were taken up", this.block_loads.clone());
         store.register(
             "block_load_failures",

@@ -15,7 +15,7 @@ use crate::sync::Status;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use farview_config::TimeOrDuration;
-use farview_model::{Budget, ErrorKind, Matcher, Reservation, TimeRange};
+use farview_model::{Budget, ErrorKind, Matcher, Reservation, Slots, TimeRange};
 use farview_proto::hintspb;
 use farview_series::{ChunkSeries, Merge, Relabel, RelabelError};
 use farview_storeapi::{
@@ -98,11 +98,21 @@ struct Plan {
 }
 
 impl BucketStore {
-    fn plan(&self, range: TimeRange, matchers: &[Matcher], max_resolution: i64) -> Plan {
+    fn plan(
+        &self,
+        range: TimeRange,
+        matchers: &[Matcher],
+        max_resolution: i64,
+        slots: Option<Slots>,
+    ) -> Result<Plan, StoreError> {
         let range = range.intersect(self.limits.range());
         let mut missing: Vec<String> = self.status.load().unreadable.clone();
         let set = self.blocks.load();
-        let mut blocks = if range.is_empty() { Vec::new() } else { set.choose(range, matchers, max_resolution) };
+        if let Some(slots) = slots.filter(|slots| !set.slots.contains_all(*slots)) {
+            let text = format!("slots {} are not served here any more", slots.difference(set.slots));
+            return Err(StoreError::new(ErrorKind::Unavailable, text));
+        }
+        let mut blocks = if range.is_empty() { Vec::new() } else { set.choose(range, matchers, max_resolution, slots) };
         blocks.retain(|(block, _)| match block.quarantined() {
             Some(why) => {
                 missing.push(why);
@@ -110,7 +120,7 @@ impl BucketStore {
             }
             None => true,
         });
-        Plan { blocks, missing }
+        Ok(Plan { blocks, missing })
     }
 
     /// Waits for its turn.
@@ -123,7 +133,7 @@ impl BucketStore {
 
     async fn labels(&self, question: Question<'_>, request: &LabelsRequest) -> Result<LabelsAnswer, StoreError> {
         // Labels are the same at every resolution, and the raw blocks may be gone already.
-        let plan = self.plan(request.range, &request.matchers, i64::MAX);
+        let plan = self.plan(request.range, &request.matchers, i64::MAX, request.slots)?;
         let mut answer = LabelsAnswer::default();
         for why in plan.missing {
             missing(request.partial_response, &mut answer, StoreError::new(ErrorKind::Corrupt, why))?;
@@ -185,7 +195,7 @@ impl Drop for Entered {
 #[async_trait]
 impl Store for BucketStore {
     async fn select(&self, request: SelectRequest) -> Result<SelectStream, StoreError> {
-        let plan = self.plan(request.range, &request.matchers, request.max_resolution);
+        let plan = self.plan(request.range, &request.matchers, request.max_resolution, request.slots)?;
         let entered = self.enter().await?;
         self.metrics.series_blocks_queried.observe(plan.blocks.len() as f64);
         // At each of two steps some batches are ahead, and one is with the merge.

@@ -3,20 +3,22 @@
 //! A listing says what there is, descriptions say what it is, filters say what to serve. A new set is published in one swap; requests
 //! keep the one they began with. A listing that has lost most blocks is not believed before a second one agrees.
 
-use crate::block::{Access, Block};
+use crate::block::{Access, Block, slot};
 use crate::block_set::BlockSet;
 use crate::metrics::Metrics;
 use crate::select::{Limits, now};
+use crate::shards::Shards;
 use arc_swap::ArcSwap;
 use farview_block::filter::{self, Excluded, Taken};
 use farview_block::{BlockError, BlockId, Fetched, MetaFetcher};
 use farview_bootstrap::CancellationToken;
-use farview_model::RelabelConfig;
+use farview_model::{RelabelConfig, Slots};
 use farview_telemetry::{Latch, Readiness};
 use futures::{StreamExt, stream};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// How soon a sync that failed is tried again, at most.
@@ -70,6 +72,12 @@ pub(crate) struct Syncer {
     pub(crate) readiness: Readiness,
     pub(crate) latch: Latch,
     pub(crate) interval: Duration,
+    /// If the blocks are divided among stores.
+    pub(crate) shards: Option<Shards>,
+    /// What was fetched last, to choose from anew when the division changes.
+    pub(crate) fetched: Fetched,
+    /// How many blocks the bucket had.
+    pub(crate) listed: usize,
     /// Index headers of new blocks are made ready at once, so many at a time; 0 for at first use.
     pub(crate) warm: usize,
 }
@@ -77,23 +85,46 @@ pub(crate) struct Syncer {
 impl Syncer {
     /// Runs until told to stop; never gives up.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
-        loop {
-            let round = async {
-                let worked = self.sync().await;
-                if worked && self.warm > 0 {
-                    self.warm_headers().await;
-                }
-                worked
-            };
-            let worked = tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                worked = round => worked,
-            };
-            let wait = if worked { self.interval } else { self.interval.min(RETRY) };
+        let mut held = self.shards.as_ref().map(Shards::held);
+        if let Some(held) = &mut held {
+            // Who looked for nobody yet would load what others have.
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(wait) => {}
+                _ = held.wait_for(Option::is_some) => {}
             }
+        }
+        let mut next = Instant::now();
+        loop {
+            let round = async {
+                // The division may change at any time; the bucket is listed when its time has come.
+                if Instant::now() >= next {
+                    let worked = self.sync().await;
+                    next = Instant::now() + if worked { self.interval } else { self.interval.min(RETRY) };
+                } else if self.status.load().synced > 0 {
+                    self.publish(self.fetched.clone(), Status::clone(&self.status.load()));
+                }
+                self.finish().await;
+            };
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = round => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep_until(next) => {}
+                () = changed(&mut held) => {}
+            }
+        }
+    }
+
+    /// Makes what was published ready, and says that it is.
+    async fn finish(&self) {
+        let synced = self.status.load().synced > 0;
+        if synced && self.warm > 0 {
+            self.warm_headers().await;
+        }
+        if let (Some(shards), true) = (&self.shards, synced) {
+            shards.has_loaded(self.blocks.load().slots);
         }
     }
 
@@ -103,7 +134,11 @@ impl Syncer {
         self.metrics.syncs.inc();
         match self.fetch().await {
             Ok(fetched) => {
-                self.publish(fetched);
+                self.listed = fetched.blocks.len();
+                if self.shards.is_some() {
+                    self.fetched = fetched.clone();
+                }
+                self.publish(fetched, Status { synced: now(), ..Status::default() });
                 self.metrics.sync_duration.observe(start.elapsed().as_secs_f64());
                 self.readiness.note("bucket", None);
                 if self.latch.open() {
@@ -130,7 +165,7 @@ impl Syncer {
     /// Finds out which blocks there are; what says that most are gone is checked.
     async fn fetch(&mut self) -> Result<Fetched, BlockError> {
         let fetched = self.fetcher.fetch().await?;
-        let before = self.blocks.load().blocks.len();
+        let before = self.listed;
         if before == 0 || fetched.blocks.len() * 2 >= before {
             return Ok(fetched);
         }
@@ -139,13 +174,15 @@ impl Syncer {
         self.fetcher.fetch().await
     }
 
-    fn publish(&self, fetched: Fetched) {
+    fn publish(&self, fetched: Fetched, status: Status) {
         let (mut blocks, mut taken) = (fetched.blocks, Taken::new());
         filter::by_time(&mut blocks, &mut taken, self.limits.range());
         filter::by_relabelling(&mut blocks, &mut taken, &self.choice.rules);
         filter::by_age(&mut blocks, &mut taken, now(), self.choice.consistency_delay);
         filter::by_deletion_mark(&mut blocks, &mut taken, now(), self.choice.deletion_mark_delay);
         filter::by_duplication(&mut blocks, &mut taken);
+        let slots = self.shards.as_ref().map_or(Some(Slots::ALL), |shards| *shards.held().borrow()).unwrap_or_default();
+        filter::by_shard(&mut blocks, &mut taken, |block| slots.contains(slot(&block.meta)));
         let before = self.blocks.load();
         let mut served = BTreeMap::new();
         for (id, block) in &blocks {
@@ -176,14 +213,13 @@ impl Syncer {
         let failed =
             failed.map(|(id, why)| format!("block {id} is not served yet: its description cannot be read: {why}"));
         let status = Status {
-            trouble: None,
-            synced: now(),
             unreadable: corrupt.chain(failed).collect(),
             excluded: taken,
             partial: fetched.partial.into_keys().collect(),
+            ..status
         };
         let ids: BTreeSet<BlockId> = served.keys().copied().collect();
-        self.blocks.store(Arc::new(BlockSet::new(served)));
+        self.blocks.store(Arc::new(BlockSet::new(served, slots)));
         self.status.store(Arc::new(status));
         self.access.headers.retain(&ids);
     }
@@ -201,9 +237,14 @@ impl Syncer {
         self.metrics.set_synced("no-meta-json", partial.len());
         self.metrics.set_synced("corrupted-meta-json", corrupt.len());
         self.metrics.set_synced("failed", failed.len());
-        for why in
-            [Excluded::Time, Excluded::Label, Excluded::TooFresh, Excluded::MarkedForDeletion, Excluded::Duplicate]
-        {
+        for why in [
+            Excluded::Time,
+            Excluded::Label,
+            Excluded::TooFresh,
+            Excluded::MarkedForDeletion,
+            Excluded::Duplicate,
+            Excluded::Shard,
+        ] {
             self.metrics.set_excluded(why, taken.values().filter(|taken| **taken == why).count());
         }
         let quarantined = served.values().filter(|block| block.quarantined().is_some()).count();
@@ -221,4 +262,13 @@ impl Syncer {
         });
         stream::iter(prepare).buffer_unordered(self.warm).for_each(|()| async {}).await;
     }
+}
+
+async fn changed(held: &mut Option<watch::Receiver<Option<Slots>>>) {
+    if let Some(held) = held
+        && held.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }

@@ -18,6 +18,8 @@ pub enum Excluded {
     MarkedForDeletion,
     /// Other blocks hold all that it holds.
     Duplicate,
+    /// It is the part of another store.
+    Shard,
 }
 
 impl Excluded {
@@ -29,6 +31,7 @@ impl Excluded {
             Self::TooFresh => "too-fresh",
             Self::MarkedForDeletion => "marked-for-deletion",
             Self::Duplicate => "duplicate",
+            Self::Shard => "shard-excluded",
         }
     }
 }
@@ -66,6 +69,11 @@ pub fn by_relabelling(blocks: &mut Blocks, taken: &mut Taken, rules: &[RelabelCo
         builder.set("__block_id", &block.meta.ulid.to_string());
         farview_model::relabel(&builder.build(), rules).is_none()
     });
+}
+
+/// Takes away what `keeps` does not keep: the part of other stores.
+pub fn by_shard(blocks: &mut Blocks, taken: &mut Taken, keeps: impl Fn(&FetchedBlock) -> bool) {
+    take(blocks, taken, Excluded::Shard, |block| !keeps(block));
 }
 
 /// Takes away what came into the bucket less than `delay` ms before `now`; what was made of blocks that were there is not held

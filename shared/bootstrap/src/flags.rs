@@ -14,6 +14,11 @@ use farview_telemetry::{LogFlags, TracingFlags};
 pub struct ListenAddress(String);
 
 impl ListenAddress {
+    /// Returns the port.
+    pub fn port(&self) -> u16 {
+        self.0.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default()
+    }
+
     /// Returns the text to bind: a bare `:port` listens on IPv6 and IPv4.
     pub(crate) fn candidates(&self) -> Vec<String> {
         match self.0.strip_prefix(':') {

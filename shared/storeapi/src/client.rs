@@ -1,9 +1,11 @@
 //! Asking a store.
 
 use crate::codec::SeriesClientCodec;
-use crate::{DecodedFrame, LabelsAnswer, LabelsRequest, SelectRequest, StoreError, TENANT_METADATA_KEY};
+use crate::{
+    DecodedFrame, LabelsAnswer, LabelsRequest, SLOTS_METADATA_KEY, SelectRequest, StoreError, TENANT_METADATA_KEY,
+};
 use bytes::Bytes;
-use farview_model::{ErrorKind, Warnings};
+use farview_model::{ErrorKind, Slots, Warnings};
 use farview_proto::thanos;
 use futures::Stream;
 use std::pin::Pin;
@@ -64,7 +66,7 @@ where
     pub async fn select(&self, request: &SelectRequest, options: &CallOptions) -> Result<FrameStream, StoreError> {
         let mut grpc = self.ready(options).await?;
         let path = http::uri::PathAndQuery::from_static("/thanos.Store/Series");
-        let mut call = call(request.to_proto(), &request.tenant, options)?;
+        let mut call = call(request.to_proto(), (&request.tenant, request.slots), options)?;
         call.extensions_mut().insert(GrpcMethod::new("thanos.Store", "Series"));
         let response = grpc.server_streaming(call, path, SeriesClientCodec).await?;
         Ok(FrameStream { inner: response.into_inner() })
@@ -81,7 +83,7 @@ where
     ) -> Result<LabelsAnswer, StoreError> {
         let mut grpc = self.ready(options).await?;
         let path = http::uri::PathAndQuery::from_static("/thanos.Store/LabelNames");
-        let mut call = call(request.to_names_proto(), &request.tenant, options)?;
+        let mut call = call(request.to_names_proto(), (&request.tenant, request.slots), options)?;
         call.extensions_mut().insert(GrpcMethod::new("thanos.Store", "LabelNames"));
         let codec = tonic_prost::ProstCodec::<thanos::LabelNamesRequest, thanos::LabelNamesResponse>::default();
         let response = grpc.unary(call, path, codec).await?.into_inner();
@@ -99,7 +101,7 @@ where
     ) -> Result<LabelsAnswer, StoreError> {
         let mut grpc = self.ready(options).await?;
         let path = http::uri::PathAndQuery::from_static("/thanos.Store/LabelValues");
-        let mut call = call(request.to_values_proto(), &request.tenant, options)?;
+        let mut call = call(request.to_values_proto(), (&request.tenant, request.slots), options)?;
         call.extensions_mut().insert(GrpcMethod::new("thanos.Store", "LabelValues"));
         let codec = tonic_prost::ProstCodec::<thanos::LabelValuesRequest, thanos::LabelValuesResponse>::default();
         let response = grpc.unary(call, path, codec).await?.into_inner();
@@ -113,8 +115,15 @@ fn warnings(texts: Vec<String>) -> Warnings {
     warnings
 }
 
-fn call<M>(message: M, tenant: &str, options: &CallOptions) -> Result<Request<M>, StoreError> {
+fn call<M>(
+    message: M,
+    (tenant, slots): (&str, Option<Slots>),
+    options: &CallOptions,
+) -> Result<Request<M>, StoreError> {
     let mut call = Request::new(message);
+    if let Some(value) = slots.and_then(|slots| slots.to_string().parse().ok()) {
+        call.metadata_mut().insert(SLOTS_METADATA_KEY, value);
+    }
     if !tenant.is_empty() {
         let value = tenant.parse().map_err(|_| {
             StoreError::new(ErrorKind::Invalid, format!("the tenant {tenant:?} cannot travel as gRPC metadata"))

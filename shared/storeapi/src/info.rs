@@ -1,6 +1,6 @@
 //! What a member tells about itself over the Info API.
 
-use farview_model::{Labels, TimeRange};
+use farview_model::{Labels, Slots, TimeRange};
 use farview_proto::thanos::{self, info};
 
 /// The kind of a component, by the names that Thanos uses.
@@ -45,6 +45,21 @@ pub struct EndpointInfo {
     pub data_identity: String,
     /// What an operator should know about this endpoint's data.
     pub notices: Vec<String>,
+    /// Of a store that divides the blocks with others: its part.
+    pub shards: Option<ShardsInfo>,
+}
+
+/// The part of a store that divides the blocks of a bucket with others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ShardsInfo {
+    /// Equal for stores that divide the same blocks.
+    pub group: String,
+    /// The store's name among them, the same after a restart.
+    pub member: String,
+    /// The slots that it serves.
+    pub slots: Slots,
+    /// For each of them, lowest first: equal for stores that have the same blocks in it.
+    pub identities: Vec<u64>,
 }
 
 /// What a store offers.
@@ -102,6 +117,17 @@ impl EndpointInfo {
             version: farview.version,
             data_identity: farview.data_identity,
             notices: farview.notices,
+            // Slots that cannot be read are none: the store is then asked for all it has, as one that does not divide.
+            shards: farview.shards.and_then(|shards| {
+                let slots: Slots = shards.slots.parse().ok()?;
+                let fit = shards.identities.len() == slots.len() as usize;
+                fit.then_some(ShardsInfo {
+                    group: shards.group,
+                    member: shards.member,
+                    slots,
+                    identities: shards.identities,
+                })
+            }),
         }
     }
 
@@ -137,6 +163,12 @@ impl EndpointInfo {
                 version: self.version.clone(),
                 data_identity: self.data_identity.clone(),
                 notices: self.notices.clone(),
+                shards: self.shards.as_ref().map(|shards| info::FarviewShards {
+                    group: shards.group.clone(),
+                    member: shards.member.clone(),
+                    slots: shards.slots.to_string(),
+                    identities: shards.identities.clone(),
+                }),
             }),
         }
     }

@@ -22,10 +22,13 @@ pub mod store;
 pub use client::{CallOptions, FrameStream, StoreClient};
 pub use error::StoreError;
 pub use frame::{DecodedFrame, Frame, FrameError};
-pub use info::{Component, EndpointInfo, StoreInfo, TsdbInfo};
+pub use info::{Component, EndpointInfo, ShardsInfo, StoreInfo, TsdbInfo};
 pub use request::{LabelsRequest, PartialResponse, QueryHints, SelectRequest, ShardInfo};
 pub use server::StoreServer;
 pub use store::{LabelsAnswer, SelectStream, Store};
 
 /// gRPC metadata key under which a tenant travels.
 pub const TENANT_METADATA_KEY: &str = "thanos-tenant";
+
+/// gRPC metadata key under which the slots that are wanted of a store travel.
+pub const SLOTS_METADATA_KEY: &str = "farview-slots";

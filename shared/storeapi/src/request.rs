@@ -2,7 +2,7 @@
 
 use crate::StoreError;
 pub use farview_model::ShardInfo;
-use farview_model::{Aggregate, ErrorKind, MatchOp, Matcher, TimeRange};
+use farview_model::{Aggregate, ErrorKind, MatchOp, Matcher, Slots, TimeRange};
 use farview_proto::thanos;
 use prost_types::Any;
 
@@ -58,6 +58,8 @@ pub struct SelectRequest {
     pub any_hints: Option<Any>,
     /// Who asks; empty for nobody in particular. Travels as gRPC metadata.
     pub tenant: String,
+    /// Only blocks of these slots, of a store that divides them with others. Travels as gRPC metadata.
+    pub slots: Option<Slots>,
 }
 
 impl SelectRequest {
@@ -77,6 +79,7 @@ impl SelectRequest {
             hints: None,
             any_hints: None,
             tenant: String::new(),
+            slots: None,
         }
     }
 
@@ -117,6 +120,7 @@ impl SelectRequest {
             }),
             any_hints: request.hints,
             tenant: String::new(),
+            slots: None,
         })
     }
 
@@ -177,6 +181,8 @@ pub struct LabelsRequest {
     pub any_hints: Option<Any>,
     /// Who asks; travels as gRPC metadata.
     pub tenant: String,
+    /// Only blocks of these slots; travels as gRPC metadata.
+    pub slots: Option<Slots>,
 }
 
 impl LabelsRequest {
@@ -196,6 +202,7 @@ impl LabelsRequest {
             limit: 0,
             any_hints: None,
             tenant: String::new(),
+            slots: None,
         }
     }
 
@@ -213,6 +220,7 @@ impl LabelsRequest {
             limit: count(request.limit, "limit")?,
             any_hints: request.hints,
             tenant: String::new(),
+            slots: None,
         })
     }
 
@@ -233,6 +241,7 @@ impl LabelsRequest {
             limit: count(request.limit, "limit")?,
             any_hints: request.hints,
             tenant: String::new(),
+            slots: None,
         })
     }
 

@@ -1,7 +1,8 @@
 //! A [`Store`] on the wire.
 
 use crate::codec::SeriesServerCodec;
-use crate::{Frame, LabelsRequest, SelectRequest, Store, StoreError, TENANT_METADATA_KEY};
+use crate::{Frame, LabelsRequest, SLOTS_METADATA_KEY, SelectRequest, Store, StoreError, TENANT_METADATA_KEY};
+use farview_model::{ErrorKind, Slots, SlotsError};
 use farview_proto::thanos;
 use farview_series::ChunkSeries;
 use futures::{Stream, StreamExt, stream};
@@ -90,8 +91,8 @@ impl ServerStreamingService<thanos::SeriesRequest> for SeriesMethod {
     fn call(&mut self, request: Request<thanos::SeriesRequest>) -> Self::Future {
         let store = Arc::clone(&self.0);
         Box::pin(async move {
-            let tenant = tenant(request.metadata());
-            let request = SelectRequest { tenant, ..SelectRequest::from_proto(request.into_inner())? };
+            let (tenant, slots) = (tenant(request.metadata()), slots(request.metadata())?);
+            let request = SelectRequest { tenant, slots, ..SelectRequest::from_proto(request.into_inner())? };
             let batch = request.batch_size.max(1);
             let frames = store.select(request).await?;
             let frames = frames.flat_map(move |frame| stream::iter(in_batches(frame, batch)));
@@ -107,8 +108,8 @@ impl UnaryService<thanos::LabelNamesRequest> for LabelNamesMethod {
     fn call(&mut self, request: Request<thanos::LabelNamesRequest>) -> Self::Future {
         let store = Arc::clone(&self.0);
         Box::pin(async move {
-            let tenant = tenant(request.metadata());
-            let request = LabelsRequest { tenant, ..LabelsRequest::from_names_proto(request.into_inner())? };
+            let (tenant, slots) = (tenant(request.metadata()), slots(request.metadata())?);
+            let request = LabelsRequest { tenant, slots, ..LabelsRequest::from_names_proto(request.into_inner())? };
             let answer = store.label_names(request).await?;
             let warnings = answer.warnings.iter().map(str::to_owned).collect();
             Ok(Response::new(thanos::LabelNamesResponse { names: answer.values, warnings, hints: None }))
@@ -123,8 +124,8 @@ impl UnaryService<thanos::LabelValuesRequest> for LabelValuesMethod {
     fn call(&mut self, request: Request<thanos::LabelValuesRequest>) -> Self::Future {
         let store = Arc::clone(&self.0);
         Box::pin(async move {
-            let tenant = tenant(request.metadata());
-            let request = LabelsRequest { tenant, ..LabelsRequest::from_values_proto(request.into_inner())? };
+            let (tenant, slots) = (tenant(request.metadata()), slots(request.metadata())?);
+            let request = LabelsRequest { tenant, slots, ..LabelsRequest::from_values_proto(request.into_inner())? };
             let answer = store.label_values(request).await?;
             let warnings = answer.warnings.iter().map(str::to_owned).collect();
             Ok(Response::new(thanos::LabelValuesResponse { values: answer.values, warnings, hints: None }))
@@ -152,4 +153,10 @@ fn in_batches(frame: Result<Frame, StoreError>, batch: usize) -> Vec<Result<Fram
 /// Returns who asks, from the metadata of a call; empty for nobody in particular.
 pub fn tenant(metadata: &MetadataMap) -> String {
     metadata.get(TENANT_METADATA_KEY).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+fn slots(metadata: &MetadataMap) -> Result<Option<Slots>, StoreError> {
+    let Some(value) = metadata.get(SLOTS_METADATA_KEY) else { return Ok(None) };
+    let slots = value.to_str().unwrap_or_default().parse();
+    slots.map(Some).map_err(|error: SlotsError| StoreError::new(ErrorKind::Invalid, error.to_string()))
 }

@@ -7,7 +7,7 @@
 //! share the work may announce the same labels and times and hold different blocks.
 
 use super::Wanted;
-use farview_model::{Labels, TimeRange};
+use farview_model::{Labels, Slots, TimeRange};
 use farview_storeapi::EndpointInfo;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -137,12 +137,16 @@ impl Ledger {
             |labels: &Labels| labels.without(|name| wanted.replica_labels.iter().any(|label| label == name));
         // Tells whether those who announce labels that will do, and may hold the same, cover all of the time that counts.
         let covered = |address: &str, labels: &Labels, entry: &Entry, will_do: &dyn Fn(&Labels) -> bool| {
+            if slots_are_served(live, &entry.apis) {
+                return true;
+            }
             let elapsed = now.duration_since(entry.last_seen).unwrap_or_default().as_millis() as i64;
             let start = entry.range.mint.saturating_add(elapsed + SLIDE).min(entry.range.maxt);
             let needed = TimeRange::new(start, entry.range.maxt).intersect(wanted.range);
             let mut ranges = Vec::new();
             for (at, info) in live {
-                if !wanted.api.offered_by(info) || !self.stands_in(at, info, address, entry) {
+                let divide = entry.apis.shards.is_some() && info.shards.is_some();
+                if !wanted.api.offered_by(info) || divide || !self.stands_in(at, info, address, entry) {
                     continue;
                 }
                 // Who names no labels may hold anything; what it names later stands for that.
@@ -190,6 +194,13 @@ impl Ledger {
         let stores = self.entries.iter().filter(|(_, entry)| entry.apis.store.is_some());
         stores.map(|((_, labels), entry)| (labels.clone(), entry.range)).collect()
     }
+}
+
+/// Tells whether all slots that a store announced are announced, by whomever: stores that divide blocks hand them on.
+fn slots_are_served(live: &[(String, Arc<EndpointInfo>)], gone: &EndpointInfo) -> bool {
+    let Some(gone) = &gone.shards else { return false };
+    let others = live.iter().filter_map(|(_, info)| info.shards.as_ref()).filter(|shards| shards.group == gone.group);
+    others.fold(Slots::NONE, |all, shards| all.union(shards.slots)).contains_all(gone.slots)
 }
 
 /// Returns two addresses in order.
