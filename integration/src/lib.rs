@@ -3,6 +3,7 @@
 //! kustomize overlays describe, run without Kubernetes.
 
 pub mod blocks;
+pub mod differential;
 pub mod history;
 pub mod kubernetes;
 pub mod measure;

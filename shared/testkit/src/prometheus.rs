@@ -74,6 +74,7 @@ pub struct Builder {
     jobs: Vec<(String, Vec<SocketAddr>)>,
     rules: Option<String>,
     openmetrics: Option<String>,
+    blocks: Vec<PathBuf>,
     args: Vec<String>,
     config: Option<String>,
     port: u16,
@@ -110,6 +111,12 @@ impl Builder {
         self
     }
 
+    /// Begins with a copy of the block in this folder. May be called more than once.
+    pub fn blocks(mut self, folder: &Path) -> Self {
+        self.blocks.push(folder.to_owned());
+        self
+    }
+
     /// Adds an argument to the command line.
     pub fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.to_owned());
@@ -138,6 +145,10 @@ impl Builder {
         std::fs::create_dir(&data)?;
         if let Some(text) = &self.openmetrics {
             self.make_blocks(text, dir.path(), &data).await?;
+        }
+        for block in &self.blocks {
+            let name = block.file_name().with_context(|| format!("{} has no name", block.display()))?;
+            copy(block, &data.join(name)).with_context(|| format!("copy {}", block.display()))?;
         }
         if let Some(rules) = &self.rules {
             std::fs::write(dir.path().join("rules.yml"), rules)?;
@@ -347,6 +358,16 @@ impl Prometheus {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let (from, to) = (entry.as_ref().map(std::fs::DirEntry::path), entry.as_ref().map(|e| to.join(e.file_name())));
+        let (Ok(from), Ok(to)) = (from, to) else { continue };
+        if from.is_dir() { copy(&from, &to)? } else { _ = std::fs::copy(&from, &to)? }
+    }
+    Ok(())
 }
 
 /// Finds the address in the log: `msg="Listening on" address=127.0.0.1:43321`.

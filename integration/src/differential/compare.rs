@@ -1,0 +1,137 @@
+//! When two answers are the same.
+
+use farview_promql::engine::{Series, Value};
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// How far numbers may be apart, relative to the larger one.
+const RELATIVE: f64 = 1e-12;
+
+/// The answer of one engine.
+#[derive(Debug, Default)]
+pub(super) struct Side {
+    /// `{"resultType": …, "result": …}`
+    pub(super) value: Json,
+    pub(super) warnings: Vec<String>,
+    pub(super) infos: Vec<String>,
+    pub(super) error: Option<String>,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.error {
+            Some(error) => write!(f, "error: {error}"),
+            None => f.pad(&format!("{:?} {:?} {}", self.warnings, self.infos, self.value["result"])),
+        }
+    }
+}
+
+/// Returns where two answers differ, if they do.
+pub(super) fn difference(ours: &Side, theirs: &Side) -> Option<String> {
+    if ours.error.is_some() || theirs.error.is_some() {
+        return (ours.error != theirs.error).then(|| "errors".to_owned());
+    }
+    if ours.value["resultType"] != theirs.value["resultType"] {
+        return Some(format!("types {} and {}", ours.value["resultType"], theirs.value["resultType"]));
+    }
+    let what = match theirs.value["resultType"].as_str() {
+        Some("vector" | "matrix") => series(&ours.value["result"], &theirs.value["result"]),
+        _ => values(&ours.value["result"], &theirs.value["result"]),
+    };
+    what.or_else(|| (ours.warnings != theirs.warnings).then(|| "warnings".to_owned()))
+        .or_else(|| (ours.infos != theirs.infos).then(|| "infos".to_owned()))
+}
+
+fn by_labels(list: &Json) -> BTreeMap<String, &Json> {
+    list.as_array().into_iter().flatten().map(|series| (series["metric"].to_string(), series)).collect()
+}
+
+fn series(ours: &Json, theirs: &Json) -> Option<String> {
+    let (ours, theirs) = (by_labels(ours), by_labels(theirs));
+    for labels in ours.keys().filter(|labels| !theirs.contains_key(*labels)) {
+        return Some(format!("only ours has {labels}"));
+    }
+    for (labels, theirs) in theirs {
+        let Some(ours) = ours.get(&labels) else { return Some(format!("only theirs has {labels}")) };
+        for field in ["value", "histogram", "values", "histograms"] {
+            if let Some(what) = values(&ours[field], &theirs[field]) {
+                return Some(format!("{labels} {field}: {what}"));
+            }
+        }
+    }
+    None
+}
+
+/// Compares two trees whose strings may be numbers.
+fn values(ours: &Json, theirs: &Json) -> Option<String> {
+    match (ours, theirs) {
+        (Json::Array(a), Json::Array(b)) if a.len() == b.len() => a.iter().zip(b).find_map(|(a, b)| values(a, b)),
+        (Json::Object(a), Json::Object(b)) if a.len() == b.len() => {
+            a.iter().find_map(|(name, a)| b.get(name).map_or_else(|| Some(format!("no {name}")), |b| values(a, b)))
+        }
+        (Json::String(a), Json::String(b)) => {
+            let same = match (a.parse::<f64>(), b.parse::<f64>()) {
+                (Ok(a), Ok(b)) => close(a, b),
+                _ => a == b,
+            };
+            (!same).then(|| format!("{a} and {b}"))
+        }
+        (a, b) => {
+            let same = match (a.as_f64(), b.as_f64()) {
+                (Some(a), Some(b)) => a == b,
+                _ => a == b,
+            };
+            (!same).then(|| format!("{a:.200} and {b:.200}", a = a.to_string(), b = b.to_string()))
+        }
+    }
+}
+
+fn close(a: f64, b: f64) -> bool {
+    a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= RELATIVE * a.abs().max(b.abs())
+}
+
+/// Returns a value as the HTTP API writes it.
+pub(super) fn json(value: &Value) -> Json {
+    let (kind, result) = match value {
+        Value::Scalar(t, value) => ("scalar", point(*t, *value)),
+        Value::String(t, text) => ("string", json!([time(*t), String::from_utf8_lossy(text)])),
+        Value::Vector(all) => ("vector", all.iter().map(|series| sampled(series, true)).collect()),
+        Value::Matrix(all) => ("matrix", all.iter().map(|series| sampled(series, false)).collect()),
+    };
+    json!({ "resultType": kind, "result": result })
+}
+
+fn sampled(series: &Series, one: bool) -> Json {
+    let metric: BTreeMap<&str, &str> = series.labels.iter().collect();
+    let floats = series.timestamps.iter().zip(&series.values).map(|(t, value)| point(*t, *value));
+    let histograms = series.histograms.iter().map(|(t, histogram)| {
+        let mut text = Vec::new();
+        histogram.append_json(&mut text);
+        json!([time(*t), serde_json::from_slice::<Json>(&text).unwrap_or_default()])
+    });
+    let (floats, histograms): (Vec<Json>, Vec<Json>) = (floats.collect(), histograms.collect());
+    let mut out = json!({ "metric": metric });
+    for (name, all) in [("value", floats), ("histogram", histograms)] {
+        match (all.is_empty(), one) {
+            (true, _) => {}
+            (false, true) => out[name] = all[0].clone(),
+            (false, false) => out[format!("{name}s")] = Json::Array(all),
+        }
+    }
+    out
+}
+
+fn time(t: i64) -> Json {
+    json!(t as f64 / 1_000.0)
+}
+
+fn point(t: i64, value: f64) -> Json {
+    let text = match value {
+        value if value.is_nan() => "NaN".to_owned(),
+        value if value == f64::INFINITY => "+Inf".to_owned(),
+        value if value == f64::NEG_INFINITY => "-Inf".to_owned(),
+        value => value.to_string(),
+    };
+    json!([time(t), text])
+}
