@@ -62,7 +62,8 @@ impl Pair {
         let place = folder.path().join(id.to_string());
         data::write(&place, id, seed)?;
         let builder = Prometheus::builder().version(Version::Three).blocks(&place);
-        let prometheus = builder.arg("--query.max-concurrency=8").start().await?;
+        let prometheus =
+            builder.config("global: {evaluation_interval: 1m}\n").arg("--query.max-concurrency=8").start().await?;
         let block = LocalBlock::open(&place)?;
         let blocks = Arc::new(LocalBlocks::new(vec![block], LocalBlocksConfig::default())?);
         let engine = Arc::new(Engine::new(EngineOptions::default())?);
@@ -87,7 +88,7 @@ impl Pair {
         let ours = self.ours(question.clone());
         let (ours, theirs) = tokio::join!(ours, self.theirs(&question));
         let (ours, theirs) = (ours?, theirs?);
-        let what = compare::difference(&ours, &theirs);
+        let what = compare::difference(&ours, &theirs, &question.text);
         Ok(what.map(|what| Difference { question, what, ours: ours.to_string(), theirs: theirs.to_string() }))
     }
 

@@ -47,8 +47,12 @@ impl Iterator for Questions {
     fn next(&mut self) -> Option<Question> {
         let depth = self.rng.random_range(0..4);
         let text = if self.chance(1, 20) { self.scalar(depth) } else { self.vector(depth) };
+        let instant = self.chance(1, 2);
+        // Over a range sorting has no meaning, and what it leaves out has changed after 3.5.
+        let sorted = instant && self.chance(1, 10);
+        let text = if sorted { format!("{}({text})", self.word(&["sort", "sort_desc"])) } else { text };
         let start = START + self.rng.random_range(-300_000..LENGTH + 300_000);
-        if self.chance(1, 2) {
+        if instant {
             return Some(Question { text, start, end: start, step: 0 });
         }
         let step = self.pick(&[1_000, 7_000, 15_000, 30_000, 60_000, 300_000]);
@@ -160,8 +164,7 @@ impl Questions {
             20 => format!("vector({})", self.scalar(depth - 1)),
             21 => format!("({})", self.vector(depth - 1)),
             22 => {
-                let name = self.word(&["absent", "sort", "sort_desc", "timestamp"]);
-                format!("{name}({})", self.vector(depth - 1))
+                format!("absent({})", self.vector(depth - 1))
             }
             _ => format!("{}{}", self.selector(), self.modifiers()),
         }
@@ -218,10 +221,13 @@ impl Questions {
                 format!("quantile{grouping} ({quantile}, {inner})")
             }
             1 => {
+                // Which of equals are taken follows from the order of the series, which is random behind other functions.
                 let (name, k) = (self.word(&["topk", "bottomk"]), self.rng.random_range(-1..5));
-                format!("{name}{grouping} ({k}, {inner})")
+                let (selector, modifiers) = (self.selector(), self.modifiers());
+                format!("{name}{grouping} ({k}, {selector}{modifiers})")
             }
-            2 => format!("count_values{grouping} (\"value\", {inner})"),
+            // Rounded, because a last digit would be another label.
+            2 => format!("count_values{grouping} (\"value\", round({inner}, 0.01))"),
             _ => {
                 let name = self.word(&["sum", "avg", "min", "max", "count", "group", "stddev", "stdvar"]);
                 format!("{name}{grouping} ({inner})")
@@ -269,41 +275,19 @@ impl Questions {
 
     fn function(&mut self, depth: u32) -> String {
         const ONE: &[&str] = &[
-            "abs",
-            "ceil",
-            "floor",
-            "exp",
-            "ln",
-            "log2",
-            "log10",
-            "sqrt",
-            "sgn",
-            "round",
-            "deg",
-            "rad",
-            "sin",
-            "cos",
-            "tan",
-            "asin",
-            "acos",
-            "atan",
-            "sinh",
-            "cosh",
-            "tanh",
-            "asinh",
-            "acosh",
-            "atanh",
-            "day_of_month",
-            "day_of_week",
-            "day_of_year",
-            "days_in_month",
-            "hour",
-            "minute",
-            "month",
-            "year",
+            "abs", "ceil", "floor", "exp", "ln", "log2", "log10", "sqrt", "sgn", "round", "deg", "rad", "sin", "cos",
+            "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh",
         ];
+        // Of finite times: what the date of NaN is follows from the processor in Go.
+        const DATES: &[&str] =
+            &["day_of_month", "day_of_week", "day_of_year", "days_in_month", "hour", "minute", "month", "year"];
         let inner = self.vector(depth - 1);
-        match self.rng.random_range(0..6) {
+        match self.rng.random_range(0..7) {
+            6 => {
+                // With `@` Prometheus forgets the offset.
+                let offset = if self.chance(1, 3) { format!(" offset {}", self.word(OFFSETS)) } else { String::new() };
+                format!("{}(timestamp({}{offset}))", self.word(DATES), self.selector())
+            }
             0 => format!("clamp({inner}, {}, {})", self.number(), self.number()),
             1 => {
                 let name = self.word(&["clamp_min", "clamp_max", "round"]);
@@ -331,7 +315,11 @@ impl Questions {
                 ]);
                 format!("{name}({inner})")
             }
-            1 => format!("histogram_fraction({}, {}, {inner})", self.number(), self.number()),
+            1 => {
+                // What is below the first bound of a classic histogram was NaN in 3.5.
+                let lower = self.word(&["0.2", "0.5", "1", "3"]);
+                format!("histogram_fraction({lower}, {}, {inner})", self.number())
+            }
             _ => {
                 let quantile = self.word(&["0.5", "0.9", "0.99", "0", "1", "-1", "2", "NaN"]);
                 format!("histogram_quantile({quantile}, {inner})")

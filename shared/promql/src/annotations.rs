@@ -5,6 +5,7 @@ use crate::parse::line_and_column;
 use crate::quote::quote;
 use farview_model::number::{format_g, format_g_rounded};
 use parking_lot::Mutex;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// How serious an annotation is.
@@ -16,8 +17,8 @@ pub enum Severity {
     Info,
 }
 
-/// The annotations of one query. A text counts once, whatever series or steps it comes from; its position is the first in
-/// the text, so that it does not depend on which worker was faster.
+/// The annotations of one query. A text counts once, whatever series or steps it comes from; its position is that of the part of the
+/// query that Prometheus evaluates last, whichever worker was faster here.
 #[derive(Debug, Default)]
 pub struct Annotations(Mutex<BTreeMap<(Severity, String), Entry>>);
 
@@ -108,7 +109,8 @@ impl Annotations {
             std::collections::btree_map::Entry::Occupied(mut slot) => {
                 let entry = slot.get_mut();
                 entry.detail.merge(detail);
-                if (span.start, span.end) < (entry.span.start, entry.span.end) {
+                let order = |span: Span| (span.end, Reverse(span.start));
+                if order(span) > order(entry.span) {
                     entry.span = span;
                 }
             }

@@ -356,7 +356,8 @@ fn range_call<'a>(run: &Run<'_>, call: &'a Call, function: RangeFn, grid: Grid) 
     let matrix_at = call.args.iter().position(|arg| arg.value_type() == ValueType::Matrix).unwrap_or(0);
     let params = call.args.iter().enumerate().filter(|(i, _)| *i != matrix_at).map(|(_, arg)| arg);
     let params = scalar::Params::build(run, params, grid)?;
-    let names = Names::of(run, function.keeps_name());
+    // `absent_over_time` looks at no labels: series may differ by their names only.
+    let names = if name == "absent_over_time" { Names::Keep } else { Names::of(run, function.keeps_name()) };
     let matrix = call.args[matrix_at].unwrapped();
     let task = |windows, extension| Task {
         function,

@@ -68,10 +68,10 @@ pub(super) struct RangeWork {
 }
 
 impl RangeWork {
-    /// Evaluates the parameters; warns of those that make no sense, once, before the first series.
+    /// Evaluates the parameters, once, before the first series.
     pub(super) fn ready(&mut self, run: &Run<'_>, params: &mut Params<'_>) -> Result<(), Error> {
         if let Some(params) = params.take(run)? {
-            check_params(run, self.task.function, self.first, &params)?;
+            check_params(self.task.function, &params)?;
             self.task.params = params;
         }
         Ok(())
@@ -89,7 +89,13 @@ impl RangeWork {
         let met = range_fn::evaluate(&self.task, samples, scratch, out);
         let name = labels.metric_name();
         met.tell(&run.annotations, name, self.argument, self.first);
-        if self.task.function.is_counter() && !out.present.is_empty() && !samples.timestamps.is_empty() {
+        if self.task.function == RangeFn::Quantile {
+            // Said of windows with floats only: without any nothing is evaluated.
+            let q = self.task.params.first().map_or(&[][..], |q| q);
+            let bad = |k: &usize| q.get(*k).is_some_and(|q| !(0.0..=1.0).contains(q));
+            out.present.iter().filter(bad).for_each(|k| run.note(self.first, Note::QuantileOutOfRange(q[k])));
+        }
+        if self.task.function.is_counter() && (0..out.len()).any(|k| out.float(k).is_some()) {
             perhaps_no_counter(run, self.first, labels);
         }
         met.samples
@@ -108,14 +114,9 @@ fn perhaps_no_counter(run: &Run<'_>, span: Span, labels: &Labels) {
     }
 }
 
-/// The parameters whose value is an error or a warning.
-fn check_params(run: &Run<'_>, function: RangeFn, span: Span, params: &[Arc<[f64]>]) -> Result<(), Error> {
+/// The parameters whose value is an error.
+fn check_params(function: RangeFn, params: &[Arc<[f64]>]) -> Result<(), Error> {
     match function {
-        RangeFn::Quantile => {
-            for q in params.iter().flat_map(|q| q.iter()).filter(|q| !(0.0..=1.0).contains(*q)) {
-                run.note(span, Note::QuantileOutOfRange(*q));
-            }
-        }
         RangeFn::DoubleExponentialSmoothing => {
             for (i, name, short) in [(0, "smoothing", "sf"), (1, "trend", "tf")] {
                 if let Some(bad) = params.get(i).and_then(|p| p.iter().find(|v| !(**v > 0.0 && **v < 1.0))) {

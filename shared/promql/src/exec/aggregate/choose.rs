@@ -58,7 +58,12 @@ struct Candidate {
 }
 
 impl Top<'_> {
-    /// Which of two is better: by value, NaN loses; of equals the earlier series.
+    /// Tells whether `a` is worse than `b`, or as bad: NaN is worse than anything.
+    fn is_worse(&self, a: &Candidate, b: &Candidate) -> bool {
+        a.value.is_nan() || if self.greatest { a.value < b.value } else { a.value > b.value }
+    }
+
+    /// The order of an instant answer: the best first, of equals the earlier series.
     fn order(&self, a: &Candidate, b: &Candidate) -> Ordering {
         let by_value = a.value.partial_cmp(&b.value).map_or_else(
             || b.value.is_nan().cmp(&a.value.is_nan()),
@@ -67,21 +72,27 @@ impl Top<'_> {
         by_value.then(b.series.cmp(&a.series))
     }
 
+    /// Which of equal values leaves a full heap follows from where it is in the heap. These are the moves of Go's `container/heap`, so
+    /// that the same series stay as in Prometheus.
     fn offer(&self, heap: &mut Vec<Candidate>, candidate: Candidate, k: usize) {
         if heap.len() < k {
             heap.push(candidate);
             let mut at = heap.len() - 1;
-            while at > 0 && self.order(&heap[at], &heap[(at - 1) / 2]).is_lt() {
+            while at > 0 && self.is_worse(&heap[at], &heap[(at - 1) / 2]) {
                 heap.swap(at, (at - 1) / 2);
                 at = (at - 1) / 2;
             }
-        } else if self.order(&candidate, &heap[0]).is_gt() {
+        } else if !candidate.value.is_nan() && self.is_worse(&heap[0], &candidate) {
             heap[0] = candidate;
             let mut at = 0;
             loop {
-                let children = [2 * at + 1, 2 * at + 2].into_iter().filter(|child| *child < heap.len());
-                let Some(worst) = children.min_by(|a, b| self.order(&heap[*a], &heap[*b])) else { return };
-                if self.order(&heap[worst], &heap[at]).is_ge() {
+                let left = 2 * at + 1;
+                if left >= heap.len() {
+                    return;
+                }
+                let right = left + 1;
+                let worst = if right < heap.len() && self.is_worse(&heap[right], &heap[left]) { right } else { left };
+                if !self.is_worse(&heap[worst], &heap[at]) {
                     return;
                 }
                 heap.swap(at, worst);
@@ -107,7 +118,7 @@ impl Operator for Top<'_> {
                     heaps.push(vec![Vec::new(); self.steps]);
                     hold.grow(run, (self.steps * size_of::<Vec<Candidate>>()) as u64, 0)?;
                 }
-                if column.histograms.is_some() {
+                if column.present.iter().any(|step| k[step] > 0 && column.histogram(step).is_some()) {
                     let operator = if self.greatest { "topk" } else { "bottomk" };
                     run.note(self.span, Note::IgnoredInAggregation(operator));
                 }
