@@ -33,6 +33,11 @@ k8s-check: tools
     cargo build -p farview
     cargo test -p farview-integration --test kubernetes
 
+# Random queries beside a real Prometheus: `--blocks 100 --queries 100000 --seed 7`
+fuzz-promql *args: tools
+    cargo build --profile ci -p farview-integration --bin fuzz_promql
+    target/ci/fuzz_promql {{ args }}
+
 # Build the binary
 build:
     cargo build --release -p farview

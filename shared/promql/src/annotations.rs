@@ -297,12 +297,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_text_counts_once_and_stands_where_it_arose_first() {
+    fn one_text_counts_once_and_stands_where_it_arose_last() {
         let all = Annotations::default();
         Note::MixedTypes("m").add(&all, Span { start: 9, end: 10 });
         Note::MixedTypes("m").add(&all, Span { start: 4, end: 8 });
         let texts = all.texts(Severity::Warning, "rate(m[5m])");
-        assert_eq!(texts, [r#"PromQL warning: encountered a mix of histograms and floats for metric name "m" (1:5)"#]);
+        assert_eq!(texts, [r#"PromQL warning: encountered a mix of histograms and floats for metric name "m" (1:10)"#]);
     }
 
     #[test]

@@ -367,7 +367,7 @@ fn range_call<'a>(run: &Run<'_>, call: &'a Call, function: RangeFn, grid: Grid) 
         extension,
         lookback: run.lookback,
     };
-    let work = |task| RangeWork { task, argument: call.args[matrix_at].span, first: call.args[0].span };
+    let work = |task| RangeWork { task, argument: matrix.span, first: call.args[0].unwrapped().span };
     let op = match &matrix.node {
         Node::Matrix(selector) => {
             // Thanos' own functions take the newest sample before the window as its first, as anchored windows do.

@@ -371,3 +371,46 @@ fn a_series_in_parts_is_whole_again_below_a_subquery() {
         assert_eq!(values(&series), [("{x=\"1\"}".to_owned(), vec![4.0])]);
     }
 }
+
+/// What the run of random queries beside Prometheus found (`integration/tests/differential.rs`).
+#[test]
+fn what_random_queries_found() {
+    let rising = [1.0, 2.0, 3.0];
+    let data = storage(&[("__name__=a,x=1", &rising), ("__name__=b,x=1", &rising), ("__name__=c,x=1,y=1", &rising)]);
+    let one = |query: &str| values(&instant(&data, query, 1).unwrap());
+    // Series of several names become equal without them; `absent_over_time` does not look at labels.
+    assert_eq!(one("absent_over_time({x=\"1\"}[1m])"), []);
+    // Go's math.Max(NaN, +Inf) is +Inf.
+    assert_eq!(one("clamp_min(vector(NaN), Inf)")[0].1, [f64::INFINITY]);
+    assert_eq!(one("clamp_max(vector(NaN), -Inf)")[0].1, [f64::NEG_INFINITY]);
+    assert!(one("clamp_min(vector(NaN), 1)")[0].1[0].is_nan());
+    let said = |query: &str| {
+        let answer = engine(1).instant(&QueryContext::default(), &data, query, MINUTE).unwrap();
+        let of = |severity| answer.annotations.shown(severity, query);
+        [of(Severity::Warning), of(Severity::Info)].concat()
+    };
+    // Where nothing is evaluated nothing is said.
+    assert_eq!(said("quantile_over_time(2, none[5m])"), [""; 0]);
+    let out_of_range = "PromQL warning: quantile value should be between 0 and 1, got 2";
+    assert_eq!(said("quantile_over_time(2, a[5m])"), [format!("{out_of_range} (1:20)")]);
+    // Of several places the last one that is evaluated, within parentheses.
+    assert_eq!(said("quantile(2, a) + quantile(2, a)"), [format!("{out_of_range} (1:27)")]);
+    let missing = "PromQL warning: bucket label \"le\" is missing or has a malformed value of \"\"";
+    assert_eq!(said("histogram_quantile(0.5, (a))"), [format!("{missing} (1:26)")]);
+}
+
+#[test]
+fn which_of_equal_values_leaves_the_heap_of_topk_is_as_in_prometheus() {
+    // Three that are equal fill the heap, a greater one takes the place of the first.
+    let values = [1.0, 1.0, 1.0, 2.0];
+    let series: Vec<String> = (0..4).map(|i| format!("__name__=m,i={i}")).collect();
+    let series: Vec<(&str, &[f64])> =
+        series.iter().zip(&values).map(|(text, value)| (text.as_str(), std::slice::from_ref(value))).collect();
+    let mut names: Vec<_> = instant(&storage(&series), "topk(3, m)", 0)
+        .unwrap()
+        .iter()
+        .map(|series| series.labels.get("i").unwrap().to_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["1", "2", "3"]);
+}

@@ -178,6 +178,11 @@ impl Column {
         self.histograms.as_ref().and_then(|histograms| histograms[k].as_ref())
     }
 
+    /// Tells whether there is a histogram at any step.
+    pub(crate) fn has_histograms(&self) -> bool {
+        self.histograms.is_some() && self.present.iter().any(|k| self.histogram(k).is_some())
+    }
+
     /// Returns the float at a step, if there is one.
     #[inline(always)]
     pub(crate) fn float(&self, k: usize) -> Option<f64> {

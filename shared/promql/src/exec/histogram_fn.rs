@@ -42,9 +42,9 @@ pub(super) fn build<'a>(run: &Run<'_>, call: &'a Call, grid: Grid) -> Result<Op<
         return Ok(Box::new(labels::Unique::new(Box::new(Statistics { op, statistic, later }))));
     }
     let scalars = call.args.iter().filter(|arg| arg.value_type() == ValueType::Scalar);
-    let spans: Vec<Span> = scalars.clone().map(|arg| arg.span).collect();
+    let spans: Vec<Span> = scalars.clone().map(|arg| arg.unwrapped().span).collect();
     let mut params = Params::build(run, scalars, grid)?;
-    let span = call.args[vector_at].span;
+    let span = call.args[vector_at].unwrapped().span;
     let label = match name {
         "histogram_quantiles" => match &call.args[1].unwrapped().node {
             Node::String(text) => Some(String::from_utf8_lossy(&text.value).into_owned()),

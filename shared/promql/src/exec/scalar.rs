@@ -119,9 +119,11 @@ pub(crate) fn compares(op: BinaryOp, x: f64, y: f64) -> bool {
     }
 }
 
-/// Go's `math.Min`: NaN if either is.
+/// Go's `math.Min`: -Inf if either is, else NaN if either is.
 pub(crate) fn go_min(x: f64, y: f64) -> f64 {
-    if x.is_nan() || y.is_nan() {
+    if x == f64::NEG_INFINITY || y == f64::NEG_INFINITY {
+        f64::NEG_INFINITY
+    } else if x.is_nan() || y.is_nan() {
         f64::NAN
     } else if x == 0.0 && y == 0.0 {
         if x.is_sign_negative() { x } else { y }
@@ -130,9 +132,11 @@ pub(crate) fn go_min(x: f64, y: f64) -> f64 {
     }
 }
 
-/// Go's `math.Max`: NaN if either is.
+/// Go's `math.Max`: +Inf if either is, else NaN if either is.
 pub(crate) fn go_max(x: f64, y: f64) -> f64 {
-    if x.is_nan() || y.is_nan() {
+    if x == f64::INFINITY || y == f64::INFINITY {
+        f64::INFINITY
+    } else if x.is_nan() || y.is_nan() {
         f64::NAN
     } else if x == 0.0 && y == 0.0 {
         if x.is_sign_positive() { x } else { y }

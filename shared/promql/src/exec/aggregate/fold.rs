@@ -39,7 +39,7 @@ impl Operator for Fold<'_> {
                 let group = &mut groups[at];
                 group.drop_name |= column.drop_name;
                 group.add(self.function, column);
-                if column.histograms.is_some() {
+                if column.has_histograms() {
                     group.add_histograms(run, self, column, &mut hold)?;
                 }
             }

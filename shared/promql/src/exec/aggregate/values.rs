@@ -50,7 +50,7 @@ impl Operator for Quantile<'_> {
                     values.push(vec![Vec::new(); self.steps]);
                 }
                 columns[at].drop_name |= column.drop_name;
-                if column.histograms.is_some() {
+                if column.has_histograms() {
                     run.note(self.argument, Note::IgnoredInAggregation("quantile"));
                 }
                 for step in column.present.iter() {
