@@ -116,16 +116,13 @@ fn perhaps_no_counter(run: &Run<'_>, span: Span, labels: &Labels) {
 
 /// The parameters whose value is an error.
 fn check_params(function: RangeFn, params: &[Arc<[f64]>]) -> Result<(), Error> {
-    match function {
-        RangeFn::DoubleExponentialSmoothing => {
-            for (i, name, short) in [(0, "smoothing", "sf"), (1, "trend", "tf")] {
-                if let Some(bad) = params.get(i).and_then(|p| p.iter().find(|v| !(**v > 0.0 && **v < 1.0))) {
-                    let text = format!("invalid {name} factor. Expected: 0 < {short} < 1, got: {bad:.6}");
-                    return Err(Error::Execution(text));
-                }
+    if function == RangeFn::DoubleExponentialSmoothing {
+        for (i, name, short) in [(0, "smoothing", "sf"), (1, "trend", "tf")] {
+            if let Some(bad) = params.get(i).and_then(|p| p.iter().find(|v| !(**v > 0.0 && **v < 1.0))) {
+                let text = format!("invalid {name} factor. Expected: 0 < {short} < 1, got: {bad:.6}");
+                return Err(Error::Execution(text));
             }
         }
-        _ => {}
     }
     Ok(())
 }
