@@ -52,8 +52,10 @@ proto:
     UPDATE_PROTO=1 cargo test -q -p farview-proto
 
 # Flags and metrics pages, from the code
-docs:
+docs: tools
     UPDATE_DOCS=1 cargo test -q -p farview --test docs
+    cargo build -p farview
+    UPDATE_DOCS=1 cargo test -q -p farview-integration --test self_monitoring
 
 # The micro-benches
 bench *args:

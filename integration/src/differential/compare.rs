@@ -86,7 +86,7 @@ fn by_labels(list: &Json) -> BTreeMap<String, &Json> {
 
 fn series(ours: &Json, theirs: &Json) -> Option<String> {
     let (ours, theirs) = (by_labels(ours), by_labels(theirs));
-    for labels in ours.keys().filter(|labels| !theirs.contains_key(*labels)) {
+    if let Some(labels) = ours.keys().find(|labels| !theirs.contains_key(*labels)) {
         return Some(format!("only ours has {labels}"));
     }
     for (labels, theirs) in theirs {

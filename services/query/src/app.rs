@@ -12,7 +12,7 @@ use crate::replicas::Replicas;
 use anyhow::Context;
 use axum::Router;
 use farview_bootstrap::{CancellationToken, GrpcServer, HttpServer, Process, Servers};
-use farview_channels::{ChannelConfig, ClientTls, ClientTlsConfig, TlsVersion};
+use farview_channels::{ChannelConfig, ClientMetrics, ClientTls, ClientTlsConfig, TlsVersion};
 use farview_discovery::{DnsMetrics, HickoryConfig, HickoryLookup, Lookup};
 use farview_model::{Budget, Labels, TimeRange};
 use farview_promql::engine::{Engine, EngineOptions};
@@ -137,7 +137,8 @@ impl farview_bootstrap::App for App {
         let channel = ChannelConfig { max_message, ..ChannelConfig::default() };
         let prefixes = ["thanos_query_endpoints", "thanos_query_store_apis"];
         let dns_metrics = process.registry.register(|registry| DnsMetrics::register(registry, &prefixes));
-        let endpoints = Arc::new(Endpoints::start(&config.endpoint, channel, tls, lookup, dns_metrics)?);
+        let calls = process.registry.register(ClientMetrics::register);
+        let endpoints = Arc::new(Endpoints::start(&config.endpoint, channel, tls, lookup, dns_metrics, calls.clone())?);
 
         let gap = Duration::from(limits.response_timeout);
         let fanout = Arc::new(Fanout {
@@ -149,6 +150,7 @@ impl farview_bootstrap::App for App {
             },
             max_message_bytes: max_message,
             max_series: limits.max_series,
+            calls,
         });
         let metrics = process.registry.register(|registry| Metrics::register(registry, query.max_concurrent));
         let engine = Engine::new(engine_options(&config)?).context("start the engine's workers")?;
@@ -259,6 +261,7 @@ async fn watch_endpoints(
             api: crate::endpoints::Api::Store,
         };
         metrics.set_endpoints(all.len(), in_use, endpoints.matching(&everything).missing.len());
+        metrics.set_connections(all.iter().filter_map(|endpoint| Some(&*endpoint.live.as_ref()?.identity)));
         if endpoints.is_tried() || waited {
             latch.open();
         } else {

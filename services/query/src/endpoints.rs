@@ -8,7 +8,9 @@ pub(crate) mod selector;
 pub(crate) mod sources;
 
 use crate::config::EndpointFlags;
-use farview_channels::{Channel, ChannelConfig, ClientTls, Dialer, Live, Peer, PeerConfig, PeerSet, PeerStatus, Probe};
+use farview_channels::{
+    Channel, ChannelConfig, ClientMetrics, ClientTls, Dialer, Live, Peer, PeerConfig, PeerSet, PeerStatus, Probe,
+};
 use farview_discovery::{
     Address, Change, Discovery, DiscoveryConfig, DnsMetrics, FileStatus, Lookup, TargetStatus, Vitals,
 };
@@ -26,6 +28,7 @@ use tonic::Status;
 
 /// Asks Info: who answers at an address, and what does it hold.
 struct InfoProbe {
+    calls: ClientMetrics,
     configured: Arc<Configured>,
     /// `--query.max-message-bytes`
     max_message_bytes: usize,
@@ -36,7 +39,7 @@ impl Probe for InfoProbe {
     type Identity = EndpointInfo;
 
     async fn probe(&self, address: &Address, channel: Channel) -> Result<EndpointInfo, Status> {
-        let mut client = InfoClient::new(channel).max_decoding_message_size(self.max_message_bytes);
+        let mut client = InfoClient::new(self.calls.measure(channel)).max_decoding_message_size(self.max_message_bytes);
         let response = client.info(InfoRequest {}).await?;
         let mut info = EndpointInfo::from_proto(response.into_inner());
         // What stores of Farview say of themselves is said of others by configuring a group: they hold the same data.
@@ -109,6 +112,7 @@ impl Endpoints {
         tls: Option<Arc<ClientTls>>,
         lookup: Arc<dyn Lookup>,
         metrics: DnsMetrics,
+        calls: ClientMetrics,
     ) -> anyhow::Result<Self> {
         let vitals = Vitals::default();
         let interval = Duration::from(flags.dns_interval);
@@ -121,7 +125,7 @@ impl Endpoints {
         let dialer = Arc::new(Dialer::by_address(channel, Box::new(move |address| sources.tls(address)), lookup));
         let probe_interval = Duration::from(flags.info_timeout);
         let peer_config = PeerConfig { probe_interval, ..PeerConfig::default() };
-        let probe = InfoProbe { configured: Arc::clone(&configured), max_message_bytes };
+        let probe = InfoProbe { calls, configured: Arc::clone(&configured), max_message_bytes };
         let peers = PeerSet::follow(addresses, dialer, probe, peer_config, vitals);
         let ledger = Arc::new(Mutex::new(Ledger::new(flags.expect_for.into())));
         let selector = Selector::new(flags.selector.parse()?.unwrap_or_default())?;

@@ -7,6 +7,7 @@
 use crate::endpoints::{Endpoint, Endpoints, Matching, Wanted};
 use crate::replicas::{Group, InFlight, Replicas, SPARED};
 use crate::run::{AccountHandle, QueryRun};
+use farview_channels::ClientMetrics;
 use farview_model::{BudgetExceeded, ErrorKind, Labels, Reservation, Slots};
 use farview_series::merge::without_labels;
 use farview_series::{ChunkData, ChunkSeries, Merge};
@@ -59,6 +60,8 @@ pub(crate) struct Fanout {
     pub(crate) deadlines: Deadlines,
     pub(crate) max_message_bytes: usize,
     pub(crate) max_series: u64,
+    /// Calls to endpoints.
+    pub(crate) calls: ClientMetrics,
 }
 
 /// What an endpoint's task sends to the merge. Memory is reserved for series before they wait there.
@@ -300,7 +303,7 @@ impl Asking {
         };
         let remaining = self.run.remaining();
         let options = CallOptions { timeout: Some(remaining), max_message_bytes: Some(self.fanout.max_message_bytes) };
-        let client = StoreClient::new(live.channel.clone());
+        let client = StoreClient::new(self.fanout.calls.measure(live.channel.clone()));
         let limit = self.fanout.deadlines.first_frame.min(remaining);
         let opened = tokio::time::timeout(limit, async {
             let mut frames: FrameStream = Box::pin(client.select(&request, &options).await?);
@@ -618,7 +621,7 @@ impl Fanout {
             return Err(StoreError::new(ErrorKind::Unavailable, endpoint.problem()));
         };
         let _in_flight = self.replicas.enter(&endpoint.address);
-        let client = StoreClient::new(live.channel.clone());
+        let client = StoreClient::new(self.calls.measure(live.channel.clone()));
         let mut request = request.clone();
         request.matchers.extend(endpoint.narrowed.iter().cloned());
         let request = &request;

@@ -4,7 +4,7 @@
 use crate::endpoints::{Api, Endpoint, Wanted};
 use crate::fanout::Fanout;
 use crate::run::QueryRun;
-use farview_channels::Channel;
+use farview_channels::{Channel, Measured};
 use farview_model::{ErrorKind, Matcher, TimeRange};
 use farview_proto::thanos::{self, Label, LabelSet};
 use farview_storeapi::request::{matchers_to_proto, strategy};
@@ -43,7 +43,7 @@ impl Federate {
         run: &Arc<QueryRun>,
         api: Api,
         matchers: &[Matcher],
-        call: impl Fn(Channel) -> F,
+        call: impl Fn(Measured<Channel>) -> F,
     ) -> Result<Vec<(String, T)>, StoreError> {
         let wanted = Wanted {
             range: TimeRange::ALL,
@@ -54,7 +54,7 @@ impl Federate {
         };
         let matching = self.fanout.choose(run, &wanted)?;
         let calls = matching.chosen.iter().map(|endpoint: &Endpoint| {
-            let call = endpoint.live.as_ref().map(|live| call(live.channel.clone()));
+            let call = endpoint.live.as_ref().map(|live| call(self.fanout.calls.measure(live.channel.clone())));
             async move {
                 let Some(call) = call else {
                     return Err(StoreError::new(ErrorKind::Unavailable, endpoint.problem()));

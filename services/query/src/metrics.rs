@@ -1,10 +1,14 @@
 //! What the query service counts, under the names that Thanos' dashboards and alerts read, and some of its own.
 
 use crate::engine::When;
+use farview_storeapi::EndpointInfo;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The metrics of the query service.
@@ -19,6 +23,14 @@ pub(crate) struct Metrics {
     endpoints: Gauge,
     endpoints_in_use: Gauge,
     missing: Gauge,
+    connections: Family<Connections, Gauge>,
+}
+
+/// Endpoints that announce the same, as Thanos groups them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+struct Connections {
+    external_labels: String,
+    store_type: String,
 }
 
 /// Counts a query as running until it is dropped.
@@ -42,6 +54,7 @@ impl Metrics {
             endpoints: Gauge::default(),
             endpoints_in_use: Gauge::default(),
             missing: Gauge::default(),
+            connections: Family::default(),
         };
         metrics.gate_max.set(max_concurrent as i64);
         let gate = "thanos_query_concurrent_gate_queries";
@@ -74,6 +87,11 @@ impl Metrics {
             "Sources that were announced lately and are announced by nobody now",
             metrics.missing.clone(),
         );
+        registry.register(
+            "thanos_store_nodes_grpc_connections",
+            "Endpoints that are connected, by their external labels and kind",
+            metrics.connections.clone(),
+        );
         metrics
     }
 
@@ -98,5 +116,18 @@ impl Metrics {
         self.endpoints.set(all as i64);
         self.endpoints_in_use.set(in_use as i64);
         self.missing.set(missing as i64);
+    }
+
+    /// Counts the endpoints that are connected.
+    pub(crate) fn set_connections<'a>(&self, live: impl Iterator<Item = &'a EndpointInfo>) {
+        let mut counts: BTreeMap<Connections, i64> = BTreeMap::new();
+        for info in live {
+            let external_labels = info.label_sets.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+            *counts.entry(Connections { external_labels, store_type: info.component.clone() }).or_default() += 1;
+        }
+        self.connections.clear();
+        for (of, count) in counts {
+            self.connections.get_or_create_owned(&of).set(count);
+        }
     }
 }

@@ -49,6 +49,7 @@ pub(crate) struct Metrics {
     dropped: Family<Reason, Counter>,
     pub(crate) gate_in_flight: Gauge,
     pub(crate) gate_max: Gauge,
+    pub(crate) gate_duration: Histogram,
     cache_requests: Family<ItemType, Counter>,
     cache_hits: Family<ItemType, Counter>,
     pub(crate) cache_bytes: Gauge,
@@ -84,6 +85,7 @@ impl Metrics {
             dropped: Family::default(),
             gate_in_flight: Gauge::default(),
             gate_max: Gauge::default(),
+            gate_duration: Histogram::new([0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0]),
             cache_requests: Family::default(),
             cache_hits: Family::default(),
             cache_bytes: Gauge::default(),
@@ -128,6 +130,11 @@ impl Metrics {
             this.gate_in_flight.clone(),
         );
         store.register("series_gate_queries_max", "Most that are answered at a time", this.gate_max.clone());
+        store.register(
+            "series_gate_duration_seconds",
+            "Time that requests waited for their turn",
+            this.gate_duration.clone(),
+        );
         let cache = registry.sub_registry_with_prefix("thanos_store_index_cache");
         cache.register("requests", "Look-ups in the index cache", this.cache_requests.clone());
         cache.register("hits", "Look-ups that found something", this.cache_hits.clone());
@@ -165,8 +172,6 @@ impl Metrics {
 
     pub(crate) fn looked_up(&self, item_type: &'static str, hit: bool) {
         self.cache_requests.get_or_create(&ItemType { item_type }).inc();
-        if hit {
-            self.cache_hits.get_or_create(&ItemType { item_type }).inc();
-        }
+        self.cache_hits.get_or_create(&ItemType { item_type }).inc_by(u64::from(hit));
     }
 }

@@ -125,7 +125,9 @@ impl BucketStore {
 
     /// Waits for its turn.
     async fn enter(&self) -> Result<Entered, StoreError> {
+        let asked = tokio::time::Instant::now();
         let gate = Arc::clone(&self.gate).acquire_owned().await;
+        self.metrics.gate_duration.observe(asked.elapsed().as_secs_f64());
         let permit = gate.map_err(|_| StoreError::new(ErrorKind::Cancelled, "the store is stopping"))?;
         self.metrics.gate_in_flight.inc();
         Ok(Entered { _permit: permit, metrics: self.metrics.clone() })

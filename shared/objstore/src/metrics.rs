@@ -76,9 +76,8 @@ impl BucketMetrics {
     pub(crate) fn done(&self, bucket: &str, operation: &'static str, purpose: &'static str, took: Duration, ok: bool) {
         let labels = Operation { bucket: bucket.to_owned(), operation };
         self.operations.get_or_create(&labels).inc();
-        if !ok {
-            self.failures.get_or_create(&labels).inc();
-        }
+        // The counter of failures begins at zero: a rate does not see a series that begins with its first one.
+        self.failures.get_or_create(&labels).inc_by(u64::from(!ok));
         self.duration.get_or_create(&labels).observe(took.as_secs_f64());
         self.requests.get_or_create(&ForPurpose { purpose }).inc();
         if ok && operation == "upload" {

@@ -366,6 +366,30 @@ impl Expr {
         }
     }
 
+    /// Returns all selectors of the expression, in the order of the text.
+    pub fn selectors(&self) -> Vec<&VectorSelector> {
+        let mut found = Vec::new();
+        let mut left = vec![self];
+        while let Some(expr) = left.pop() {
+            // The stack gives back what was pushed last: parts go on it from right to left.
+            match &expr.node {
+                Node::Number(_) | Node::String(_) => {}
+                Node::Vector(selector) => found.push(selector),
+                Node::Matrix(matrix) => found.push(&matrix.selector),
+                Node::Subquery(subquery) => left.push(&subquery.expr),
+                Node::Unary(unary) => left.push(&unary.expr),
+                Node::Binary(binary) => left.extend([&binary.rhs, &binary.lhs]),
+                Node::Aggregate(aggregate) => {
+                    left.push(&aggregate.expr);
+                    left.extend(aggregate.param.as_deref());
+                }
+                Node::Call(call) => left.extend(call.args.iter().rev()),
+                Node::Paren(inner) => left.push(inner),
+            }
+        }
+        found
+    }
+
     /// Returns the expression within all its parentheses.
     pub fn unwrapped(&self) -> &Self {
         let mut expr = self;
