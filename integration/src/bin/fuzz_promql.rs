@@ -1,5 +1,7 @@
 //! Random queries asked of the engine and of a real Prometheus over the same block: `./justw fuzz-promql`.
 
+#![allow(clippy::print_stdout, reason = "what it finds is its output")]
+
 use clap::Parser;
 use farview_integration::differential::{Pair, Questions, write_block};
 use std::path::PathBuf;
