@@ -5,6 +5,7 @@ use super::error::ApiError;
 use super::params::Params;
 use super::response::{self, Notes};
 use crate::run::QueryRun;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use farview_model::{ErrorKind, Labels, Matcher, TimeRange};
@@ -93,9 +94,11 @@ pub(super) async fn names(State(api): State<Arc<Api>>, params: Params) -> Result
 /// `/label/{name}/values`
 pub(super) async fn values(
     State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     params: Params,
 ) -> Result<Response, ApiError> {
+    // A path that is not UTF-8.
+    let Path(name) = name.map_err(|error| ApiError::new(ErrorKind::Invalid, error.body_text()))?;
     let name = farview_model::escape::unescape_name(&name);
     if name.is_empty() {
         return Err(ApiError::new(ErrorKind::Invalid, format!("invalid label name: {name:?}")));
