@@ -1,6 +1,7 @@
 //! The parts of a store, put together.
 
 use crate::block::Access;
+use crate::chunk_cache::ChunkCache;
 use crate::config::{Config, HeaderDownload, ShardMode};
 use crate::header::Headers;
 use crate::index_cache::IndexCache;
@@ -24,12 +25,15 @@ use farview_objstore::{BucketConfig, BucketMetrics, Purpose};
 use farview_proto::thanos::info::info_server::InfoServer;
 use farview_storeapi::StoreServer;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tower_http::compression::CompressionLayer;
 
 /// Reads of the bucket at a time, for all requests.
 const READS_AT_ONCE: usize = 256;
+/// Memory of the cache of chunks if its configuration names none, bytes, as in Thanos.
+const CHUNK_CACHE: u64 = 250 << 20;
 
 /// A store that is bound and not yet serving.
 pub struct App {
@@ -71,6 +75,16 @@ struct InMemory {
     max_item_size: Option<String>,
 }
 
+impl InMemory {
+    /// Returns the size that is given, bytes.
+    fn size(&self, origin: &str) -> anyhow::Result<Option<u64>> {
+        let Some(text) = &self.max_size else { return Ok(None) };
+        let size: farview_config::ByteSize =
+            text.parse().map_err(|error| anyhow::anyhow!("{origin}: max_size: {error}"))?;
+        Ok(Some(size.as_usize() as u64))
+    }
+}
+
 /// Returns how much the index cache may hold, bytes.
 fn index_cache_size(config: &Config) -> anyhow::Result<u64> {
     let flags = &config.cache;
@@ -79,14 +93,64 @@ fn index_cache_size(config: &Config) -> anyhow::Result<u64> {
     if !cache.r#type.eq_ignore_ascii_case("IN-MEMORY") {
         anyhow::bail!("{}: type {} is not supported: use IN-MEMORY", flags.index_cache.origin(), cache.r#type);
     }
-    match cache.config.max_size {
-        None => Ok(size),
-        Some(text) => {
-            let size: farview_config::ByteSize =
-                text.parse().map_err(|error| anyhow::anyhow!("{}: max_size: {error}", flags.index_cache.origin()))?;
-            Ok(size.as_usize() as u64)
-        }
+    Ok(cache.config.size(&flags.index_cache.origin())?.unwrap_or(size))
+}
+
+/// `--store.caching-bucket.config`
+#[derive(Deserialize)]
+struct CachingBucketYaml {
+    r#type: String,
+    /// For memory read below; for other types whatever they want.
+    #[serde(default)]
+    config: serde_json::Value,
+    #[serde(default = "piece")]
+    chunk_subrange_size: u64,
+    #[serde(flatten)]
+    rest: BTreeMap<String, serde_json::Value>,
+}
+
+fn piece() -> u64 {
+    16_000
+}
+
+/// Keys of Thanos that mean nothing here: listings and descriptions are kept by the sync, blocks do not change.
+const MEANINGLESS: [&str; 8] = [
+    "max_chunks_get_range_requests",
+    "chunk_object_attrs_ttl",
+    "chunk_subrange_ttl",
+    "blocks_iter_ttl",
+    "metafile_exists_ttl",
+    "metafile_doesnt_exist_ttl",
+    "metafile_content_ttl",
+    "metafile_max_size",
+];
+
+/// Returns the cache of chunks, if there is to be one.
+fn chunk_cache(config: &Config, metrics: &Metrics) -> anyhow::Result<Option<ChunkCache>> {
+    let flag = &config.cache.caching_bucket;
+    let Some(cache) = flag.parse::<CachingBucketYaml>()? else { return Ok(None) };
+    if let Some(unknown) = cache.rest.keys().find(|key| !MEANINGLESS.contains(&key.as_str())) {
+        anyhow::bail!("{}: unknown key {unknown}", flag.origin());
     }
+    if cache.chunk_subrange_size == 0 {
+        anyhow::bail!("{}: chunk_subrange_size must not be 0", flag.origin());
+    }
+    if !cache.r#type.eq_ignore_ascii_case("IN-MEMORY") {
+        tracing::warn!(
+            "{}: type {} has no effect yet, chunks are read from the bucket every time; IN-MEMORY is there",
+            flag.origin(),
+            cache.r#type
+        );
+        return Ok(None);
+    }
+    let memory: InMemory = if cache.config.is_null() {
+        InMemory::default()
+    } else {
+        serde_json::from_value(cache.config).with_context(|| format!("{}: config", flag.origin()))?
+    };
+    let size = memory.size(&flag.origin())?.unwrap_or(CHUNK_CACHE);
+    let size = fit_memory("the cache of chunks", size, 15);
+    Ok(Some(ChunkCache::new(size, cache.chunk_subrange_size, metrics.clone())))
 }
 
 /// Returns the smaller of two limits; 0 is none.
@@ -166,11 +230,6 @@ impl farview_bootstrap::App for App {
         let (flags, cache) = (&config.bucket, &config.cache);
         let bucket = BucketConfig::read(&flags.objstore)?.context("the object store's configuration is empty")?;
         let bucket = bucket.open(process.registry.register(BucketMetrics::register))?;
-        if cache.caching_bucket.is_set() {
-            tracing::warn!(
-                "--store.caching-bucket.config has no effect yet: chunks are read from the bucket every time"
-            );
-        }
         let rules: Vec<RelabelConfig> = match flags.selector.read()? {
             Some(text) => yaml::from_str(text.expose(), &flags.selector.origin())?,
             None => Vec::new(),
@@ -183,6 +242,7 @@ impl farview_bootstrap::App for App {
         let access = Access {
             headers: Headers::new(&bucket, headers, header_memory, metrics.clone()),
             cache: IndexCache::new(fit_memory("the index cache", index_cache_size(&config)?, 15), metrics.clone()),
+            chunk_cache: chunk_cache(&config, &metrics)?,
             bucket: bucket.clone(),
             metrics: metrics.clone(),
             reads: Arc::new(Semaphore::new(READS_AT_ONCE)),

@@ -1,5 +1,6 @@
 //! A block that is served.
 
+use crate::chunk_cache::ChunkCache;
 use crate::error::ReadError;
 use crate::header::{Headers, Loaded};
 use crate::index_cache::IndexCache;
@@ -28,6 +29,8 @@ pub(crate) struct Access {
     pub(crate) bucket: Bucket,
     pub(crate) headers: Headers,
     pub(crate) cache: IndexCache,
+    /// If chunks are kept.
+    pub(crate) chunk_cache: Option<ChunkCache>,
     pub(crate) metrics: Metrics,
     /// Reads of the bucket at a time.
     pub(crate) reads: Arc<Semaphore>,
@@ -111,6 +114,17 @@ impl Block {
 
     /// Reads a range of an object.
     pub(crate) async fn read(&self, purpose: Purpose, key: &str, range: Range<u64>) -> Result<Bytes, ReadError> {
+        let path = key.split_once('/').map_or(key, |(_, path)| path);
+        match &self.access.chunk_cache {
+            // Aligned pieces end where the object ends.
+            Some(cache) if purpose == Purpose::Chunks && self.size(path) >= range.end && self.size(path) < u64::MAX => {
+                cache.read(key, self.size(path), range, |range| self.fetch(purpose, key, range)).await
+            }
+            _ => self.fetch(purpose, key, range).await,
+        }
+    }
+
+    async fn fetch(&self, purpose: Purpose, key: &str, range: Range<u64>) -> Result<Bytes, ReadError> {
         // The semaphore is never closed.
         let _permit = self.access.reads.acquire().await.ok();
         Ok(self.access.bucket.purpose(purpose).get_range(key, range).await?)
@@ -140,6 +154,9 @@ impl Block {
         if matches!(error, ReadError::Corrupt { .. }) {
             self.access.headers.forget(self.id).await;
             self.access.cache.clear();
+            if let Some(chunks) = &self.access.chunk_cache {
+                chunks.clear();
+            }
         }
     }
 

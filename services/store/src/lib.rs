@@ -2,7 +2,7 @@
 //!
 //! [`sync`] keeps the set of blocks current ([`block_set`]), each of which ([`block`]) has in memory no more than its description; its
 //! [index header](header) is loaded when a request needs it. [`select`] answers requests: [`read`] goes from posting lists over series
-//! to chunks, whose bytes go into frames as they are. [`index_cache`] keeps posting lists. [`info`] announces what there is, [`pages`]
+//! to chunks, whose bytes go into frames as they are. [`index_cache`] keeps posting lists, [`chunk_cache`] pieces of segments. [`info`] announces what there is, [`pages`]
 //! shows it. Several stores may divide the blocks ([`shards`]).
 //!
 //! The store never writes to the bucket.
@@ -10,6 +10,7 @@
 mod app;
 mod block;
 mod block_set;
+mod chunk_cache;
 mod config;
 mod error;
 mod header;

@@ -23,6 +23,15 @@ struct ItemType {
     item_type: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheOperation {
+    config: &'static str,
+    operation: &'static str,
+}
+
+/// Of the chunk cache.
+const CHUNKS: CacheOperation = CacheOperation { config: "chunks", operation: "get_range" };
+
 /// The store's own metrics.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
@@ -52,6 +61,8 @@ pub(crate) struct Metrics {
     pub(crate) gate_duration: Histogram,
     cache_requests: Family<ItemType, Counter>,
     cache_hits: Family<ItemType, Counter>,
+    chunk_cache_requests: Family<CacheOperation, Counter>,
+    chunk_cache_hits: Family<CacheOperation, Counter>,
     pub(crate) cache_bytes: Gauge,
     pub(crate) cache_max_bytes: Gauge,
     pub(crate) header_bytes: Gauge,
@@ -88,6 +99,8 @@ impl Metrics {
             gate_duration: Histogram::new([0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0]),
             cache_requests: Family::default(),
             cache_hits: Family::default(),
+            chunk_cache_requests: Family::default(),
+            chunk_cache_hits: Family::default(),
             cache_bytes: Gauge::default(),
             cache_max_bytes: Gauge::default(),
             header_bytes: Gauge::default(),
@@ -140,6 +153,9 @@ impl Metrics {
         cache.register("hits", "Look-ups that found something", this.cache_hits.clone());
         cache.register("total_size_bytes", "Bytes in the index cache", this.cache_bytes.clone());
         cache.register("max_size_bytes", "Most bytes in it", this.cache_max_bytes.clone());
+        let cache = registry.sub_registry_with_prefix("thanos_store_bucket_cache_operation");
+        cache.register("requests", "Pieces that were looked for in the cache", this.chunk_cache_requests.clone());
+        cache.register("hits", "Pieces that were in it", this.chunk_cache_hits.clone());
         let own = registry.sub_registry_with_prefix("farview_store");
         own.register(
             "quarantined_blocks",
@@ -173,5 +189,10 @@ impl Metrics {
     pub(crate) fn looked_up(&self, item_type: &'static str, hit: bool) {
         self.cache_requests.get_or_create(&ItemType { item_type }).inc();
         self.cache_hits.get_or_create(&ItemType { item_type }).inc_by(u64::from(hit));
+    }
+
+    pub(crate) fn chunk_cache(&self, pieces: usize, hits: usize) {
+        self.chunk_cache_requests.get_or_create(&CHUNKS).inc_by(pieces as u64);
+        self.chunk_cache_hits.get_or_create(&CHUNKS).inc_by(hits as u64);
     }
 }

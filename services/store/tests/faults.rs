@@ -341,3 +341,25 @@ async fn a_new_block_costs_few_requests_and_a_known_one_none() {
     assert_eq!(server.requests() - requests, 1, "one listing");
     assert!(tokio::time::timeout(Duration::from_secs(30), stage.select(&everything())).await.unwrap().is_ok());
 }
+
+#[tokio::test]
+async fn chunks_that_are_kept_are_not_fetched_again_and_the_answer_is_the_same() {
+    let root = tempfile::tempdir().unwrap();
+    bucket(root.path(), 50);
+    let server = S3Server::start(root.path()).await.unwrap();
+    let plain = Stage::start(&server.yaml("bucket"), &[]).await;
+    let expected = plain.select(&everything()).await.unwrap().series;
+    for config in ["{type: IN-MEMORY}", "{type: IN-MEMORY, config: {max_size: 1MB}, chunk_subrange_size: 700}"] {
+        let cache = format!("--store.caching-bucket.config={config}");
+        let stage = Stage::start(&server.yaml("bucket"), &["--sync-block-duration=1h", &cache]).await;
+        let chunks = |stage: &Stage| stage.metric("farview_bucket_requests_total{purpose=\"chunks\"}");
+        assert_eq!(stage.select(&everything()).await.unwrap().series, expected, "{config}");
+        let before = chunks(&stage);
+        assert!(before > 0.0, "{config}");
+        assert_eq!(stage.select(&everything()).await.unwrap().series, expected, "{config}");
+        assert_eq!(chunks(&stage), before, "{config}");
+        let some = SelectRequest::new(TimeRange::new(0, 60_000), vec![Matcher::equal("pod", "pod-00003")]);
+        assert_eq!(stage.select(&some).await.unwrap().series.len(), 1, "{config}");
+        assert_eq!(chunks(&stage), before, "{config}");
+    }
+}
