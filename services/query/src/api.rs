@@ -61,6 +61,11 @@ pub(crate) fn router(api: Arc<Api>, metrics: &HttpMetrics) -> Router {
     Router::new()
         .route("/query", counted("query", get(query::instant).post(query::instant)))
         .route("/query_range", counted("query_range", get(query::range).post(query::range)))
+        .route("/query_explain", counted("query_explain", get(query::explain_instant).post(query::explain_instant)))
+        .route(
+            "/query_range_explain",
+            counted("query_range_explain", get(query::explain_range).post(query::explain_range)),
+        )
         .route("/format_query", counted("format_query", get(query::format).post(query::format)))
         .route("/parse_query", counted("parse_query", get(query::parse).post(query::parse)))
         .route("/series", counted("series", get(labels::series).post(labels::series)))

@@ -23,6 +23,8 @@ pub(crate) struct Query {
     pub(crate) max_resolution: i64,
     /// Overrides the lookback, ms.
     pub(crate) lookback_delta: Option<i64>,
+    /// Whether the answer tells what each operator cost.
+    pub(crate) analyze: bool,
 }
 
 /// The times of a query, ms.
@@ -137,7 +139,7 @@ impl QueryEngine {
             deadline: Some(run.deadline),
             budget: Arc::clone(&run.budget),
             lookback_delta: lookback,
-            analyze: false,
+            analyze: query.analyze,
         };
         let source = FanoutQueryable {
             fanout: Arc::clone(&self.fanout),

@@ -323,3 +323,26 @@ async fn a_tenant_sees_its_own_series_only_over_grpc_as_well() {
     request.metadata_mut().insert("thanos-tenant", "../b".parse().unwrap());
     assert_eq!(client.query(request).await.unwrap_err().code(), tonic::Code::InvalidArgument);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_is_explained_and_what_its_operators_cost_is_told() {
+    let good = good().await;
+    let query = query(&[&good], &[]).await;
+    let text = stage::encoded("sum by (cluster) (rate(up[1m])) + 1");
+    for path in ["query_explain?time=1050", "query_range_explain?start=1000&end=1090&step=10"] {
+        let answer = query.get(&format!("/api/v1/{path}&query={text}")).await;
+        let tree = answer.json()["data"].clone();
+        assert_eq!(tree["name"], "[binary] +", "{answer:?}");
+        assert_eq!(tree["children"][0]["name"], "[aggregate] sum by (cluster)", "{answer:?}");
+        assert_eq!(tree["children"][0]["children"][0]["name"], "[matrixSelector] rate(up[1m])", "{answer:?}");
+    }
+    let answer = query.get(&format!("/api/v1/query?time=1050&analyze=true&query={text}")).await;
+    let analysis = answer.json()["data"]["analysis"].clone();
+    assert_eq!((&analysis["name"], &analysis["series"]), (&"[binary] +".into(), &1.into()), "{answer:?}");
+    let sum = &analysis["children"][0];
+    assert_eq!((&sum["series"], &sum["children"][0]["series"]), (&1.into(), &1.into()), "{answer:?}");
+    assert!(sum["executionTime"].as_str().unwrap().ends_with('s'), "{answer:?}");
+    assert_eq!(analysis["fanout"][0]["samples"], 10, "{answer:?}");
+    let answer = query.get("/api/v1/query_explain?query=sum(").await;
+    assert_eq!(answer.status, 400, "{answer:?}");
+}

@@ -39,26 +39,56 @@ fn max_resolution(params: &Params, default: i64, auto: Option<i64>) -> Result<i6
 /// `/query`
 pub(super) async fn instant(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
     let query = required(&params, "query")?;
-    let t = params.time("time")?.unwrap_or_else(now);
     let resolution = max_resolution(&params, api.settings.instant_resolution, None)?;
-    answer(&api, &params, query, When::Instant(t), resolution).await
+    answer(&api, &params, query, When::Instant(time_of(&params)?), resolution).await
 }
 
 /// `/query_range`
 pub(super) async fn range(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
     let query = required(&params, "query")?;
-    let (start, end) = (required_time(&params, "start")?, required_time(&params, "end")?);
+    let (start, end, step) = range_of(&api, &params)?;
+    let default = if api.settings.auto_downsampling { step / 5 } else { 0 };
+    let resolution = max_resolution(&params, default, Some(step))?;
+    answer(&api, &params, query, When::Range { start, end, step }, resolution).await
+}
+
+/// `/query_explain`
+pub(super) async fn explain_instant(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
+    let t = time_of(&params)?;
+    explain(&api, &params, (t, t, 0)).await
+}
+
+/// `/query_range_explain`
+pub(super) async fn explain_range(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
+    let times = range_of(&api, &params)?;
+    explain(&api, &params, times).await
+}
+
+/// Answers with the operators that a query would be evaluated by.
+async fn explain(api: &Api, params: &Params, (start, end, step): (i64, i64, i64)) -> Result<Response, ApiError> {
+    let engine = Arc::clone(&api.engine.engine);
+    let expr = engine.parse(required(params, "query")?)?;
+    let explained = tokio::task::spawn_blocking(move || engine.explain(&expr, start, end, step)).await;
+    let tree = explained.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    Ok(response::local(&response::explanation(&tree)))
+}
+
+fn time_of(params: &Params) -> Result<i64, ApiError> {
+    Ok(params.time("time")?.unwrap_or_else(now))
+}
+
+/// Returns start, end and step of a range query, ms.
+fn range_of(api: &Api, params: &Params) -> Result<(i64, i64, i64), ApiError> {
+    let (start, end) = (required_time(params, "start")?, required_time(params, "end")?);
     if end < start {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
     }
-    let step = step(&params, &api.settings, end.saturating_sub(start))?;
+    let step = step(params, &api.settings, end.saturating_sub(start))?;
     if end.saturating_sub(start) / step > MAX_POINTS {
         let text = "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)";
         return Err(ApiError::new(ErrorKind::Invalid, text));
     }
-    let default = if api.settings.auto_downsampling { step / 5 } else { 0 };
-    let resolution = max_resolution(&params, default, Some(step))?;
-    answer(&api, &params, query, When::Range { start, end, step }, resolution).await
+    Ok((start, end, step))
 }
 
 fn step(params: &Params, settings: &Settings, range: i64) -> Result<i64, ApiError> {
@@ -82,7 +112,8 @@ async fn answer(api: &Api, params: &Params, text: &str, when: When, max_resoluti
         return Err(ApiError::parameter("lookback_delta", "it must be positive"));
     }
     let run = params.run(&api.settings, api.engine.budget())?;
-    let query = Query { text: text.to_owned(), when, max_resolution, lookback_delta };
+    let analyze = params.switch("analyze", false)?;
+    let query = Query { text: text.to_owned(), when, max_resolution, lookback_delta, analyze };
     let began = Instant::now();
     let mut answer = api.engine.evaluate(&run, query).await?;
     api.engine.metrics.observe(when, began.elapsed());
@@ -96,15 +127,12 @@ async fn answer(api: &Api, params: &Params, text: &str, when: When, max_resoluti
     if params.get("stats").is_some() {
         data.push_str(&format!(",\"stats\":{}", stats(&answer, began)));
     }
-    if params.switch("analyze", false)? {
-        let analysis = json!({
-            "name": text,
-            "executionTime": format!("{:?}", began.elapsed()),
-            "peakSamples": answer.stats.peak_samples,
-            "totalSamples": answer.stats.total_samples,
-            "fanout": response::fanout(&run.accounts()),
-            "children": [],
-        });
+    if let Some(root) = &answer.analysis {
+        let mut analysis = response::analysis(root);
+        analysis["executionTime"] = json!(format!("{:?}", began.elapsed()));
+        analysis["peakSamples"] = json!(answer.stats.peak_samples);
+        analysis["totalSamples"] = json!(answer.stats.total_samples);
+        analysis["fanout"] = response::fanout(&run.accounts());
         data.push_str(&format!(",\"analysis\":{analysis}"));
     }
     if params.switch("completeness", false)? {

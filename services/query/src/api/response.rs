@@ -5,9 +5,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use farview_model::{FloatHistogram, Labels, number};
 use farview_promql::annotations::{Annotations, Severity};
-use farview_promql::engine::{Series, Value};
+use farview_promql::engine::{OperatorNode, Series, Value};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Says on every answer whether everything that should have been asked has answered.
 const COMPLETE: HeaderName = HeaderName::from_static("x-farview-complete");
@@ -185,6 +186,22 @@ fn push_series(out: &mut String, series: &Series) {
         push_list(out, series.histograms.iter(), |out, (t, histogram)| push_histogram(out, *t, histogram));
     }
     out.push('}');
+}
+
+/// The tree of operators with what each cost, under the names that Thanos' analysis uses; times include the children's.
+pub(crate) fn analysis(node: &OperatorNode) -> Json {
+    json!({
+        "name": node.name,
+        "executionTime": format!("{:?}", Duration::from_nanos(node.nanos)),
+        "totalSamples": node.samples,
+        "series": node.series,
+        "children": node.children.iter().map(analysis).collect::<Vec<_>>(),
+    })
+}
+
+/// The tree of operators.
+pub(crate) fn explanation(node: &OperatorNode) -> Json {
+    json!({ "name": node.name, "children": node.children.iter().map(explanation).collect::<Vec<_>>() })
 }
 
 /// The account of every endpoint, under the names that Thanos' analysis uses.

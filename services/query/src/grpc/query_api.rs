@@ -58,6 +58,7 @@ impl Services {
             when: asked.when,
             max_resolution: asked.max_resolution_seconds.saturating_mul(1_000),
             lookback_delta: (asked.lookback_seconds > 0).then(|| asked.lookback_seconds.saturating_mul(1_000)),
+            analyze: false,
         };
         let answer = self.0.engine.evaluate(&run, query).await.map_err(status)?;
         let (mut warnings, infos) = run.texts();
