@@ -1,7 +1,8 @@
 //! When two answers are the same.
 
-use farview_promql::engine::{Series, Value};
-use serde_json::{Value as Json, json};
+use farview_promql::answer_json::push_value;
+use farview_promql::engine::Value;
+use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -130,45 +131,8 @@ fn close(a: f64, b: f64) -> bool {
 
 /// Returns a value as the HTTP API writes it.
 pub(super) fn json(value: &Value) -> Json {
-    let (kind, result) = match value {
-        Value::Scalar(t, value) => ("scalar", point(*t, *value)),
-        Value::String(t, text) => ("string", json!([time(*t), String::from_utf8_lossy(text)])),
-        Value::Vector(all) => ("vector", all.iter().map(|series| sampled(series, true)).collect()),
-        Value::Matrix(all) => ("matrix", all.iter().map(|series| sampled(series, false)).collect()),
-    };
-    json!({ "resultType": kind, "result": result })
-}
-
-fn sampled(series: &Series, one: bool) -> Json {
-    let metric: BTreeMap<&str, &str> = series.labels.iter().collect();
-    let floats = series.timestamps.iter().zip(&series.values).map(|(t, value)| point(*t, *value));
-    let histograms = series.histograms.iter().map(|(t, histogram)| {
-        let mut text = Vec::new();
-        histogram.append_json(&mut text);
-        json!([time(*t), serde_json::from_slice::<Json>(&text).unwrap_or_default()])
-    });
-    let (floats, histograms): (Vec<Json>, Vec<Json>) = (floats.collect(), histograms.collect());
-    let mut out = json!({ "metric": metric });
-    for (name, all) in [("value", floats), ("histogram", histograms)] {
-        match (all.is_empty(), one) {
-            (true, _) => {}
-            (false, true) => out[name] = all[0].clone(),
-            (false, false) => out[format!("{name}s")] = Json::Array(all),
-        }
-    }
-    out
-}
-
-fn time(t: i64) -> Json {
-    json!(t as f64 / 1_000.0)
-}
-
-fn point(t: i64, value: f64) -> Json {
-    let text = match value {
-        value if value.is_nan() => "NaN".to_owned(),
-        value if value == f64::INFINITY => "+Inf".to_owned(),
-        value if value == f64::NEG_INFINITY => "-Inf".to_owned(),
-        value => value.to_string(),
-    };
-    json!([time(t), text])
+    let mut text = "{".to_owned();
+    push_value(&mut text, value);
+    text.push('}');
+    serde_json::from_str(&text).unwrap_or_default()
 }

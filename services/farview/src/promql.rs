@@ -115,6 +115,26 @@ mod tests {
     }
 
     #[test]
+    fn a_server_is_asked_and_answers_as_json_or_as_lines() {
+        use farview_testkit::prometheus::{Prometheus, Version};
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let prometheus = runtime.block_on(async {
+            let text = "# TYPE m gauge\nm{a=\"b\"} 1 10\nm{a=\"b\"} 2.5 20";
+            Prometheus::builder().version(Version::Two).openmetrics(text).start().await.unwrap()
+        });
+        let url = prometheus.url();
+        assert_eq!(acted(&["query", "m", "--url", &url, "--time", "20"]).1, "{__name__=\"m\", a=\"b\"} => 2.5 @[20]\n");
+        let range = ["query", "m", "--url", &url, "--start", "10", "--end", "20", "--step", "10"];
+        assert_eq!(acted(&range).1, "{__name__=\"m\", a=\"b\"} =>\n1 @[10]\n2.5 @[20]\n");
+        let (well, out) = acted(&["query", "1 + 1", "--url", &url, "--time", "20", "--output", "json"]);
+        assert!(well && out.contains("\"result\":[20,\"2\"]"), "{out}");
+        let (well, out) = acted(&["query", "sum(", "--url", &url]);
+        assert!(!well && out.contains("parse error"), "{out}");
+        let (well, out) = acted(&["query", "m", "--url", "http://127.0.0.1:1"]);
+        assert!(!well && out.contains("http://127.0.0.1:1/api/v1/query"), "{out}");
+    }
+
+    #[test]
     fn a_block_that_is_not_there_is_named() {
         let (well, out) = acted(&["query", "up", "--block", "/no/such/block"]);
         assert!(!well && out.starts_with("error: ") && out.contains("/no/such/block"), "{out}");

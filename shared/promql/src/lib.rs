@@ -4,6 +4,7 @@
 //! label order, each with its samples still compressed behind [`SampleSource`]. It follows Prometheus 3.14.
 
 pub mod annotations;
+pub mod answer_json;
 pub mod ast;
 pub mod duration;
 pub mod engine;

@@ -9,6 +9,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use farview_model::{ErrorKind, Labels, Matcher, TimeRange};
+use farview_promql::answer_json;
 use farview_storeapi::{LabelsRequest, SelectRequest};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -76,7 +77,7 @@ pub(super) async fn series(State(api): State<Arc<Api>>, params: Params) -> Resul
         if i > 0 {
             data.push(',');
         }
-        response::push_labels(&mut data, labels);
+        answer_json::push_labels(&mut data, labels);
     }
     data.push(']');
     Ok(response::success(&data, &notes))

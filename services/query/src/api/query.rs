@@ -8,6 +8,7 @@ use crate::engine::{Query, When};
 use axum::extract::State;
 use axum::response::Response;
 use farview_model::ErrorKind;
+use farview_promql::answer_json;
 use farview_promql::engine::{Answer, Stats, Value};
 use serde_json::json;
 use std::sync::Arc;
@@ -123,7 +124,7 @@ async fn answer(api: &Api, params: &Params, text: &str, when: When, max_resoluti
     }
     let mut data = String::with_capacity(1 << 12);
     data.push('{');
-    response::push_value(&mut data, &answer.value);
+    answer_json::push_value(&mut data, &answer.value);
     if params.get("stats").is_some() {
         data.push_str(&format!(",\"stats\":{}", stats(&answer, began)));
     }
