@@ -11,7 +11,7 @@ use crate::reloader::Reloader;
 use crate::siblings::{Own, Siblings};
 use crate::state::State;
 use crate::store::{Limits, PrometheusStore};
-use crate::upload::{Rules, Upload};
+use crate::upload::{Flush, Rules, Upload};
 use anyhow::Context;
 use axum::Router;
 use farview_block::{Shipper, ShipperConfig, ShipperMetrics, Source};
@@ -98,8 +98,15 @@ fn upload(config: &Config, process: &Process, heartbeat: &Heartbeat) -> anyhow::
         source: Source(Source::SIDECAR.to_owned()),
     };
     let metrics = process.registry.register(ShipperMetrics::register);
+    let bucket = bucket.purpose(Purpose::Upload);
+    let flush = flags.flush_on_shutdown.then(|| Flush {
+        bucket: bucket.clone(),
+        config: shipper.clone(),
+        metrics: metrics.clone(),
+    });
     Ok(Some(Upload {
-        shipper: Shipper::new(bucket.purpose(Purpose::Upload), shipper, metrics),
+        shipper: Shipper::new(bucket, shipper, metrics),
+        flush,
         prometheus: heartbeat.prometheus.clone(),
         state: Arc::clone(&heartbeat.state),
         readiness: process.readiness.clone(),

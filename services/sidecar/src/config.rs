@@ -160,6 +160,10 @@ pub(crate) struct UploadFlags {
     /// Files of a block that are uploaded at a time; 0 for four.
     #[arg(long = "shipper.upload-concurrency", default_value_t = 0)]
     pub(crate) upload_concurrency: usize,
+    /// When the sidecar stops in order, upload what Prometheus has not made a block of yet, too. Needs Prometheus to run with
+    /// --web.enable-admin-api and to stop after the sidecar. What Prometheus makes of the same samples later overlaps this block.
+    #[arg(long = "shipper.flush-on-shutdown")]
+    pub(crate) flush_on_shutdown: bool,
     /// Do not insist on Prometheus' local compaction being off.
     #[arg(long = "shipper.ignore-unequal-block-size", hide = true)]
     pub(crate) ignore_unequal_block_size: bool,

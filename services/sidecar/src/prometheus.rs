@@ -161,6 +161,31 @@ impl Prometheus {
         Ok(self.get("/api/v1/status/flags", &[], timeout).await?.0)
     }
 
+    /// Makes Prometheus write all it has, what is only in memory too, as blocks into a folder below `snapshots/` of its data folder;
+    /// returns the folder's name.
+    pub(crate) async fn snapshot(&self, timeout: Duration) -> Result<String, StoreError> {
+        #[derive(Deserialize)]
+        struct Made {
+            data: Snapshot,
+        }
+        #[derive(Deserialize)]
+        struct Snapshot {
+            name: String,
+        }
+        let url = self.url("/api/v1/admin/tsdb/snapshot");
+        let response = self.send(self.client.post(url.clone()).timeout(timeout), &url).await?;
+        let status = response.status();
+        let text = response.text().await.unwrap_or_default();
+        let made: Result<Made, _> = serde_json::from_str(&text);
+        match made {
+            Ok(made) if status.is_success() && !made.data.name.contains(['/', '\\']) => Ok(made.data.name),
+            _ => Err(error(
+                ErrorKind::Unavailable,
+                format!("Prometheus makes no snapshot, {status}: {text:.200}; it needs --web.enable-admin-api"),
+            )),
+        }
+    }
+
     /// Returns what is known about the last reload of the configuration.
     pub(crate) async fn runtime_info(&self, timeout: Duration) -> Result<RuntimeInfo, StoreError> {
         Ok(self.get("/api/v1/status/runtimeinfo", &[], timeout).await?.0)

@@ -3,8 +3,10 @@
 use crate::config::UploadFlags;
 use crate::prometheus::Prometheus;
 use crate::state::State;
-use farview_block::Shipper;
+use anyhow::Context;
+use farview_block::{Shipper, ShipperConfig, ShipperMetrics};
 use farview_bootstrap::CancellationToken;
+use farview_objstore::Bucket;
 use farview_storeapi::StoreError;
 use farview_telemetry::Readiness;
 use std::collections::BTreeMap;
@@ -22,7 +24,19 @@ pub(crate) struct Upload {
     pub(crate) readiness: Readiness,
     pub(crate) rules: Rules,
     pub(crate) timeout: Duration,
+    /// If what is in memory only is to be uploaded at the end.
+    pub(crate) flush: Option<Flush>,
 }
+
+/// Ships the blocks of a snapshot as those of the data folder.
+pub(crate) struct Flush {
+    pub(crate) bucket: Bucket,
+    pub(crate) config: ShipperConfig,
+    pub(crate) metrics: ShipperMetrics,
+}
+
+/// How long Prometheus may take for a snapshot.
+const SNAPSHOT: Duration = Duration::from_secs(60);
 
 /// What Prometheus' settings must be like.
 #[derive(Debug, Clone)]
@@ -98,15 +112,47 @@ impl Upload {
                 self.readiness.note("upload", problem);
             };
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => return self.finish().await,
                 () = pass => {}
             }
             let wait = if self.state.get().is_ready() { INTERVAL } else { Duration::from_secs(1) };
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => return self.finish().await,
                 () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    /// Uploads what Prometheus holds in memory only, if that is wanted; the end of the process does not wait for a Prometheus that fails.
+    async fn finish(self) -> anyhow::Result<()> {
+        let Some(flush) = &self.flush else { return Ok(()) };
+        match self.flush(flush).await {
+            Ok(blocks) => tracing::info!(blocks, "what Prometheus held in memory is in the bucket"),
+            Err(error) => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "what Prometheus holds in memory only is not in the bucket"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&self, flush: &Flush) -> anyhow::Result<usize> {
+        let name = self.prometheus.snapshot(SNAPSHOT).await?;
+        let folder = flush.config.folder.join("snapshots").join(name);
+        anyhow::ensure!(
+            folder.is_dir(),
+            "--tsdb.path has no {}: it is not the folder of this Prometheus",
+            folder.display()
+        );
+        let config = ShipperConfig { folder: folder.clone(), ..flush.config.clone() };
+        let mut shipper = Shipper::new(flush.bucket.clone(), config, flush.metrics.clone());
+        let shipped = shipper.pass(&self.state.get().external).await;
+        // Hard links of blocks that Prometheus means to delete would keep them.
+        let removed = std::fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()));
+        let shipped = shipped?.uploaded.len();
+        removed.map(|()| shipped)
     }
 
     async fn check(&self) -> Result<(), StoreError> {

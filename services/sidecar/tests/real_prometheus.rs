@@ -277,3 +277,33 @@ async fn two_sidecars_with_equal_external_labels_are_told_and_then_not_any_more(
             .await;
     }
 }
+
+#[tokio::test]
+async fn what_is_in_memory_only_reaches_the_bucket_when_the_sidecar_stops_if_that_is_wanted() {
+    for (version, wanted) in [(Version::Two, true), (Version::Three, true), (Version::Two, false)] {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let prometheus = Prometheus::builder().version(version).port(port.port()).job("self", [port]);
+        let prometheus = prometheus.external_label("cluster", "east").arg("--web.enable-admin-api");
+        let prometheus =
+            prometheus.arg("--storage.tsdb.min-block-duration=2h").arg("--storage.tsdb.max-block-duration=2h");
+        let prometheus = prometheus.start().await.unwrap();
+        prometheus.wait_for("count_over_time(up[1m]) > 2", 1).await.unwrap();
+        let bucket = tempfile::tempdir().unwrap();
+        let objstore =
+            format!("--objstore.config={{type: FILESYSTEM, config: {{directory: {}}}}}", bucket.path().display());
+        let data = prometheus.dir().join("data");
+        let folder = format!("--tsdb.path={}", data.display());
+        let flush = if wanted { "--shipper.flush-on-shutdown" } else { "--no-shipper.flush-on-shutdown" };
+        let sidecar = Stage::start(&prometheus.url(), &[&objstore, &folder, flush]).await;
+        sidecar.stop().await;
+        let blocks: Vec<_> = std::fs::read_dir(bucket.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(blocks.len(), usize::from(wanted), "{version:?} {blocks:?}");
+        for block in blocks {
+            let meta = std::fs::read_to_string(block.join("meta.json")).unwrap();
+            let meta: serde_json::Value = serde_json::from_str(&meta).unwrap();
+            assert_eq!(meta["thanos"]["labels"], serde_json::json!({"cluster": "east"}), "{meta}");
+            assert!(meta["stats"]["numSamples"].as_u64().unwrap() > 100, "{meta}");
+            assert!(std::fs::read_dir(data.join("snapshots")).unwrap().next().is_none(), "the snapshot is removed");
+        }
+    }
+}

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use crate::flags::ServiceFlags;
 use crate::{GrpcServer, HttpServer, Process};
 
-/// How long background tasks may take to end after everything else has.
-const TASKS_PATIENCE: Duration = Duration::from_secs(5);
+/// How long background tasks may take to end after everything else has: a last upload takes its time.
+const TASKS_PATIENCE: Duration = Duration::from_secs(120);
 
 /// The bound listeners of a service and how to stop them.
 #[derive(Debug)]

@@ -21,7 +21,8 @@ use tonic::transport::{Channel, Endpoint};
 pub(crate) struct Stage {
     channel: Channel,
     readiness: Readiness,
-    _stop: DropGuard,
+    stop: DropGuard,
+    run: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
 /// Waits until `holds`; fails after half a minute.
@@ -57,9 +58,15 @@ impl Stage {
         let app = App::build(config, process).await.unwrap();
         let addr = app.grpc_address().unwrap();
         let stop = CancellationToken::new();
-        tokio::spawn(app.run(stop.clone()));
+        let run = tokio::spawn(app.run(stop.clone()));
         let channel = Endpoint::from_shared(format!("http://{addr}")).unwrap().connect_lazy();
-        Self { channel, readiness, _stop: stop.drop_guard() }
+        Self { channel, readiness, stop: stop.drop_guard(), run }
+    }
+
+    /// Stops it in order.
+    pub(crate) async fn stop(self) {
+        drop((self.stop, self.channel));
+        self.run.await.unwrap().unwrap();
     }
 
     /// Waits until the sidecar is ready.
