@@ -124,3 +124,25 @@ async fn hostile_parameters_are_refused_by_name() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_path_leads_out_of_what_is_served() {
+    let query = query(&[], &[]).await;
+    let up =
+        ["../", "..%2f", "%2e%2e/", "%2e%2e%2f", "..%5c", "..\\", "%c0%ae%c0%ae/", "....//", "..;/", "%252e%252e%252f"];
+    let roots = ["/", "/assets/", "/api/v1/", "/api/v1/label/", "/static/", "/graph/", "//", "/./"];
+    let ends = ["etc/passwd", "proc/self/environ", "etc/passwd%00.js", "Cargo.toml"];
+    for root in roots {
+        for (up, end) in up.iter().flat_map(|up| ends.iter().map(move |end| (up, end))) {
+            let path = format!("{root}{}{end}", up.repeat(8));
+            let answer = query.get(&path).await;
+            let leaked = ["root:", "PATH=", "[package]", "[workspace]"].iter().any(|text| answer.text.contains(text));
+            assert!(!leaked && answer.status < 500, "{path}: {answer:?}");
+        }
+    }
+    for tenant in ["../other", "..", "a/b", "a\\b", "."] {
+        let request = format!("GET /api/v1/query?query=up HTTP/1.0\r\nHost: x\r\nTHANOS-TENANT: {tenant}\r\n\r\n");
+        let answer = query.send(&request).await;
+        assert_eq!(answer.status, 400, "{tenant}: {answer:?}");
+    }
+}

@@ -7,7 +7,7 @@ use farview_model::{ErrorKind, Labels, MatchOp, Matcher, Samples, TimeRange};
 use farview_series::ChunkData;
 use farview_storeapi::{LabelsRequest, SelectRequest};
 use farview_testkit::prometheus::{Prometheus, ScrapeTarget, Version};
-use stage::{Cut, Stage, values};
+use stage::{Cut, Stage, until, values};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Series of six label sets, in blocks. `cluster` of the last is overridden by the external label.
@@ -305,5 +305,40 @@ async fn what_is_in_memory_only_reaches_the_bucket_when_the_sidecar_stops_if_tha
             assert!(meta["stats"]["numSamples"].as_u64().unwrap() > 100, "{meta}");
             assert!(std::fs::read_dir(data.join("snapshots")).unwrap().next().is_none(), "the snapshot is removed");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_that_prometheus_refuses_is_tried_again_and_the_last_good_one_stays() {
+    for version in Version::available() {
+        let prometheus = Prometheus::builder().version(version).external_label("cluster", "a").start().await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let template = folder.path().join("prometheus.yml");
+        let write = |cluster: &str| {
+            std::fs::write(&template, format!("global: {{external_labels: {{cluster: {cluster}}}}}\n")).unwrap();
+        };
+        write("b");
+        let (from, to) = (
+            format!("--reloader.config-file={}", template.display()),
+            format!("--reloader.config-envsubst-file={}", prometheus.config_file().display()),
+        );
+        let flags = [from.as_str(), &to, "--reloader.watch-interval=200ms", "--reloader.retry-interval=200ms"];
+        let sidecar = Stage::start(&prometheus.url(), &flags).await;
+        let runs = async |cluster: &str| {
+            let config = prometheus.api("/api/v1/status/config").await.unwrap();
+            config["yaml"].as_str().unwrap().contains(&format!("cluster: {cluster}"))
+        };
+        let reloaded = async |worked: u8| {
+            let text = reqwest::get(format!("{}/metrics", prometheus.url())).await.unwrap().text().await.unwrap();
+            text.contains(&format!("\nprometheus_config_last_reload_successful {worked}\n"))
+        };
+        until("the first is taken", async || runs("b").await).await;
+        std::fs::write(&template, "global: {external_labels: {cluster: x}}\nscrape_configs: [{no_such_key: 1}]\n")
+            .unwrap();
+        until("Prometheus has refused it", async || reloaded(0).await).await;
+        assert!(runs("b").await, "the last good one stays");
+        write("c");
+        until("the mended one is taken", async || runs("c").await && reloaded(1).await).await;
+        sidecar.stop().await;
     }
 }

@@ -115,6 +115,17 @@ async fn silence_is_not_known_within_the_deadline() {
 }
 
 #[tokio::test]
+async fn a_slow_answer_is_an_answer_and_one_that_is_too_late_is_not_known() {
+    let server = DnsServer::start().await.unwrap();
+    server.set_a(NAME, [v4(1)]);
+    server.fault_for(NAME, RecordType::A, Fault::Delay(600));
+    assert_eq!(records(&ask(&server, TARGET).await), ["127.0.0.1:10901"]);
+    server.heal(NAME);
+    server.fault(NAME, Fault::Delay(20_000));
+    assert_eq!(ask(&server, TARGET).await, Answer::Unavailable(Unavailable::Timeout));
+}
+
+#[tokio::test]
 async fn nxdomain_and_nodata_are_none_with_and_without_soa() {
     let server = DnsServer::start().await.unwrap();
     assert_eq!(ask(&server, TARGET).await, Answer::Absent);

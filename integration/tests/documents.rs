@@ -1,0 +1,38 @@
+//! What the documents say of the tests is so.
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+use farview_integration::kubernetes::repository;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Names of all functions in the Rust files below a folder.
+fn functions(folder: &Path, names: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            functions(&path, names);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let name = |line: &str| line.split_once("fn ")?.1.split(['(', '<']).next().map(str::to_owned);
+            names.extend(text.lines().filter_map(name));
+        }
+    }
+}
+
+#[test]
+fn every_test_that_the_page_of_faults_names_is_there() {
+    let mut names = BTreeSet::new();
+    ["services", "shared", "integration"].iter().for_each(|folder| functions(&repository().join(folder), &mut names));
+    let page = std::fs::read_to_string(repository().join("docs/faults.md")).unwrap();
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| fault")).collect();
+    let mut proven = 0;
+    for row in &rows {
+        let tests: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
+        let gone: Vec<_> = tests.iter().filter(|test| !names.contains(**test)).collect();
+        assert!(gone.is_empty(), "{row}\nnames tests that are not there: {gone:?}");
+        assert!(!tests.is_empty() || row.contains("| – |"), "{row}\nhas neither a test nor a reason");
+        proven += usize::from(!tests.is_empty());
+    }
+    let score = format!("**Proven: {proven} of {}.**", rows.len());
+    assert!(rows.len() > 50 && page.contains(&score), "the page should say: {score}");
+}
