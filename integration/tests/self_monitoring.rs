@@ -157,6 +157,8 @@ async fn every_metric_that_alerts_and_dashboards_read_is_exported() {
     for query in [&world.global, &world.clusters[0].query] {
         query.get("/api/v1/query_range", &range).await.unwrap();
         query.query("up", &[]).await.unwrap();
+        // A limit is hit.
+        assert_eq!(query.query(&"(".repeat(1_000), &[]).await.unwrap().status, 400);
     }
     let services = BTreeMap::from([
         ("query", scrape(&world.global.url()).await + &scrape(&world.clusters[0].query.url()).await),

@@ -4,8 +4,9 @@ use crate::fanout::Fanout;
 use crate::metrics::Metrics;
 use crate::querier::FanoutQueryable;
 use crate::run::QueryRun;
-use farview_model::Budget;
+use farview_model::{Budget, ErrorKind};
 use farview_promql::engine::{Answer, Engine, Error, QueryContext};
+use farview_promql::parse;
 use farview_series::DedupFunc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -116,6 +117,35 @@ pub(crate) enum QueryError {
     Engine(Error),
 }
 
+/// Limits that stand in errors by name.
+const NAMED: [&str; 6] = [
+    "--query.max-query-bytes",
+    "--query.max-total-bytes",
+    "--query.max-series",
+    "--query.max-text-bytes",
+    "--query.max-depth",
+    "--query.max-terms",
+];
+
+impl QueryError {
+    /// Returns the flag of the limit that the query has hit, if it has.
+    pub(crate) fn limit(&self) -> Option<&'static str> {
+        let named = |text: &str| NAMED.into_iter().find(|name| text.contains(name));
+        match self {
+            Self::Refused(_) => Some("--query.max-queued"),
+            Self::Engine(Error::Timeout) => Some("--query.timeout"),
+            Self::Engine(Error::Limit(text)) => named(text).or(Some("--query.max-samples")),
+            Self::Engine(Error::Source(error)) if error.kind == ErrorKind::LimitExceeded => named(&error.message),
+            Self::Engine(Error::Parse(error)) => error.limit.map(|limit| match limit {
+                parse::Limit::Bytes => "--query.max-text-bytes",
+                parse::Limit::Depth => "--query.max-depth",
+                parse::Limit::Height => "--query.max-terms",
+            }),
+            Self::Engine(_) => None,
+        }
+    }
+}
+
 impl QueryEngine {
     /// Returns the budget of a new query.
     pub(crate) fn budget(&self) -> Arc<Budget> {
@@ -127,6 +157,14 @@ impl QueryEngine {
     /// # Cancellation
     /// Dropping the future ends the evaluation and every call to an endpoint.
     pub(crate) async fn evaluate(&self, run: &Arc<QueryRun>, query: Query) -> Result<Answer, QueryError> {
+        let evaluated = self.try_evaluate(run, query).await;
+        if let Some(limit) = evaluated.as_ref().err().and_then(QueryError::limit) {
+            self.metrics.limit_hit(limit);
+        }
+        evaluated
+    }
+
+    async fn try_evaluate(&self, run: &Arc<QueryRun>, query: Query) -> Result<Answer, QueryError> {
         let waited = Instant::now();
         let _permit = self.gate.enter().await.map_err(QueryError::Refused)?;
         self.metrics.gate_waited(waited.elapsed());

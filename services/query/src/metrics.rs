@@ -24,6 +24,13 @@ pub(crate) struct Metrics {
     endpoints_in_use: Gauge,
     missing: Gauge,
     connections: Family<Connections, Gauge>,
+    limits_hit: Family<Limit, Counter>,
+}
+
+/// A limit by the flag that sets it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Limit {
+    limit: &'static str,
 }
 
 /// Endpoints that announce the same, as Thanos groups them.
@@ -55,6 +62,7 @@ impl Metrics {
             endpoints_in_use: Gauge::default(),
             missing: Gauge::default(),
             connections: Family::default(),
+            limits_hit: Family::default(),
         };
         metrics.gate_max.set(max_concurrent as i64);
         let gate = "thanos_query_concurrent_gate_queries";
@@ -88,6 +96,11 @@ impl Metrics {
             metrics.missing.clone(),
         );
         registry.register(
+            "farview_query_limits_hit",
+            "Queries that were refused or ended because of a limit, by its flag",
+            metrics.limits_hit.clone(),
+        );
+        registry.register(
             "thanos_store_nodes_grpc_connections",
             "Endpoints that are connected, by their external labels and kind",
             metrics.connections.clone(),
@@ -98,6 +111,10 @@ impl Metrics {
     pub(crate) fn gate_waited(&self, waited: Duration) {
         self.gate_total.inc();
         self.gate_duration.observe(waited.as_secs_f64());
+    }
+
+    pub(crate) fn limit_hit(&self, limit: &'static str) {
+        self.limits_hit.get_or_create(&Limit { limit }).inc();
     }
 
     pub(crate) fn running(&self) -> Running {

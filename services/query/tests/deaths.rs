@@ -25,24 +25,24 @@ fn corpus() -> Vec<(String, Fate)> {
     let matchers: Vec<String> = (0..10_000).map(|i| format!("l{i}!=\"x\"")).collect();
     let many: Vec<String> = (0..1_500).map(|i| format!("l{i}!=\"x\"")).collect();
     vec![
-        (nested("(", "up", ")", 100_000), Refused("bytes")),
-        (nested("(", "up", ")", 20_000), Refused("nest")),
-        (nested("-", "up", "", 50_000), Refused("nest")),
-        (nested("sum(", "up", ")", 5_000), Refused("nest")),
+        (nested("(", "up", ")", 100_000), Refused("--query.max-text-bytes")),
+        (nested("(", "up", ")", 20_000), Refused("--query.max-depth")),
+        (nested("-", "up", "", 50_000), Refused("--query.max-depth")),
+        (nested("sum(", "up", ")", 5_000), Refused("--query.max-depth")),
         (nested("abs(", "up", ")", 100), Answered),
-        (nested("((((", "up", "))))", 5_000), Refused("nest")),
-        (vec!["up"; 10_000].join("+"), Refused("terms")),
+        (nested("((((", "up", "))))", 5_000), Refused("--query.max-depth")),
+        (vec!["up"; 10_000].join("+"), Refused("--query.max-terms")),
         (vec!["1"; 10_000].join("^"), Refused("")),
         (vec!["up"; 1_000].join("+"), Answered),
         (vec!["up"; 400].join(" or "), Answered),
-        (format!("up{{{}}}", matchers.join(",")), Refused("bytes")),
+        (format!("up{{{}}}", matchers.join(",")), Refused("--query.max-text-bytes")),
         (format!("up{{{}}}", many.join(",")), Answered),
         ("up{job=~\"(((a{1,100}){1,100}){1,100})\"}".to_owned(), Refused("repetitions")),
         ("up{job=~\"(a*)*(a*)*(a*)*(a*)*b\"}".to_owned(), Answered),
         (format!("up{{job=~\"{}\"}}", "a?".repeat(5_000)), Answered),
         (format!("up{{job=~\"{}\"}}", nested("(", "a", ")", 5_000)), Refused("")),
-        ("rate(up[1y:1ms])".to_owned(), Refused("")),
-        ("sum_over_time(sum_over_time(up[1d:1s])[1y:1s])".to_owned(), Refused("")),
+        ("rate(up[1y:1ms])".to_owned(), Refused("--query.max-")),
+        ("sum_over_time(sum_over_time(up[1d:1s])[1y:1s])".to_owned(), Refused("--query.max-query-bytes")),
         ("max_over_time((max_over_time((max_over_time(up[1y:1h]))[1y:1h]))[1y:1h])".to_owned(), Answered),
         ("up offset 1000000y".to_owned(), Refused("")),
         ("up @ 1e300".to_owned(), Refused("")),
@@ -92,6 +92,11 @@ async fn hostile_queries_are_refused_by_name_or_answered_and_others_go_on() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(query.get("/-/healthy").await.status, 200);
+    let metrics = query.get("/metrics").await.text;
+    for limit in ["--query.max-text-bytes", "--query.max-depth", "--query.max-terms", "--query.max-query-bytes"] {
+        let line = format!("farview_query_limits_hit_total{{limit=\"{limit}\"}} ");
+        assert!(metrics.contains(&line), "{line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

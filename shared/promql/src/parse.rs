@@ -70,11 +70,28 @@ pub struct ParseError {
     pub line: usize,
     /// Byte of the start in its line, from 1.
     pub column: usize,
+    /// The limit that the text hits, if that is what is wrong.
+    pub limit: Option<Limit>,
+}
+
+/// Limits on texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// [`Limits::bytes`]
+    Bytes,
+    /// [`Limits::depth`]
+    Depth,
+    /// [`Limits::height`]
+    Height,
 }
 
 impl ParseError {
     pub(crate) fn new(span: Span, message: impl Into<String>) -> Self {
-        Self { span, message: message.into(), line: 1, column: 1 }
+        Self { span, message: message.into(), line: 1, column: 1, limit: None }
+    }
+
+    fn of_limit(self, limit: Limit) -> Self {
+        Self { limit: Some(limit), ..self }
     }
 
     fn placed(mut self, text: &str) -> Self {
@@ -246,7 +263,7 @@ impl<'a> Parser<'a> {
         let limit = options.limits.bytes;
         if text.len() > limit {
             let message = format!("query of {} bytes is longer than the limit of {limit}", text.len());
-            return Err(ParseError::new(Span::default(), message));
+            return Err(ParseError::new(Span::default(), message).of_limit(Limit::Bytes));
         }
         let Lexed { tokens, error } = lex(text);
         Ok(Self {
@@ -385,7 +402,8 @@ impl<'a> Parser<'a> {
     fn grown(&self, expr: Expr, height: usize) -> Result<Tree, ParseError> {
         let limit = self.options.limits.height;
         if height > limit {
-            return Err(ParseError::new(expr.span, format!("expression has more than {limit} terms in a chain")));
+            let message = format!("expression has more than {limit} terms in a chain");
+            return Err(ParseError::new(expr.span, message).of_limit(Limit::Height));
         }
         Ok(Tree { expr, height })
     }
@@ -393,7 +411,8 @@ impl<'a> Parser<'a> {
     fn deeper<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, ParseError>) -> Result<T, ParseError> {
         let limit = self.options.limits.depth;
         if self.depth >= limit {
-            return Err(ParseError::new(self.peek().span, format!("expression is nested deeper than {limit} levels")));
+            let message = format!("expression is nested deeper than {limit} levels");
+            return Err(ParseError::new(self.peek().span, message).of_limit(Limit::Depth));
         }
         self.depth += 1;
         let result = parse(self);

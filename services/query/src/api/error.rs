@@ -71,6 +71,18 @@ impl From<Error> for ApiError {
 
 impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
+        let limit = error.limit().filter(|limit| *limit != "--query.timeout");
+        let mut this = Self::unnamed(error);
+        // Prometheus' texts name no flag; who is to raise a limit must know which.
+        if let Some(limit) = limit.filter(|limit| !this.message.contains(limit)) {
+            this.message.push_str(&format!(" ({limit})"));
+        }
+        this
+    }
+}
+
+impl ApiError {
+    fn unnamed(error: QueryError) -> Self {
         match error {
             QueryError::Refused(refused) => {
                 Self { retry_after: Some(5), ..Self::new(ErrorKind::Unavailable, refused.to_string()) }
