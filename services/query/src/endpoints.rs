@@ -78,13 +78,14 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     fn new(peer: &Peer<EndpointInfo>, configured: &Configured) -> Self {
+        let (strict, group) = configured.treatment(peer.address());
         Self {
             address: peer.address().to_string(),
             live: peer.live(),
             info: peer.identity(),
             status: peer.status(),
-            strict: configured.is_strict(peer.address()),
-            group: configured.group_of(peer.address()),
+            strict,
+            group,
             narrowed: Vec::new(),
         }
     }

@@ -16,7 +16,7 @@ use anyhow::Context;
 use axum::Router;
 use farview_block::{Shipper, ShipperConfig, ShipperMetrics, Source};
 use farview_bootstrap::{CancellationToken, GrpcServer, HttpServer, Process, Servers};
-use farview_channels::{ClientTls, ClientTlsConfig};
+use farview_channels::ClientTls;
 use farview_discovery::{DnsMetrics, HickoryConfig, HickoryLookup, Target};
 use farview_model::Budget;
 use farview_objstore::{BucketConfig, BucketMetrics, Purpose};
@@ -59,19 +59,12 @@ fn siblings(
     let lookup = Arc::new(HickoryLookup::new(hickory).context("DNS")?);
     // They are served as this one is. Who they are is only reported, never acted on: their certificates need not be checked.
     let grpc = &config.as_ref().grpc;
-    let tls = grpc.tls_cert.is_some().then(|| {
-        ClientTls::new(ClientTlsConfig {
-            cert_file: grpc.tls_cert.clone(),
-            key_file: grpc.tls_key.clone(),
-            insecure_skip_verify: true,
-            ..ClientTlsConfig::default()
-        })
-    });
+    let tls = ClientTls::among_members(grpc.tls_cert.as_ref(), grpc.tls_key.as_ref())?;
     let dns = process.registry.register(|registry| DnsMetrics::register(registry, &["farview_sidecar_siblings"]));
     Ok(Some(Siblings::follow(
         services,
         lookup,
-        tls.transpose()?.map(Arc::new),
+        tls,
         dns,
         Own {
             state: Arc::clone(&heartbeat.state),

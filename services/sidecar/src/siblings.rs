@@ -7,8 +7,8 @@
 use crate::metrics::Metrics;
 use crate::state::State;
 use farview_bootstrap::CancellationToken;
-use farview_channels::{Channel, ChannelConfig, ClientTls, Dialer, PeerConfig, PeerSet, Probe};
-use farview_discovery::{Address, Discovery, DiscoveryConfig, DnsMetrics, Lookup, Target, Vitals};
+use farview_channels::{Channel, ClientTls, Probe, ServicePeers};
+use farview_discovery::{Address, DnsMetrics, Lookup, Target};
 use farview_proto::thanos::info::{InfoRequest, info_client::InfoClient};
 use farview_storeapi::{Component, EndpointInfo};
 use farview_telemetry::Readiness;
@@ -37,9 +37,7 @@ impl Probe for InfoProbe {
 
 /// Watches the other sidecars.
 pub(crate) struct Siblings {
-    // Polls as long as it lives.
-    _discovery: Discovery,
-    peers: PeerSet<EndpointInfo>,
+    peers: ServicePeers<EndpointInfo>,
     own: Own,
 }
 
@@ -60,12 +58,8 @@ impl Siblings {
         dns: DnsMetrics,
         own: Own,
     ) -> Self {
-        let vitals = Vitals::default();
-        let discovery = Discovery::new(Arc::clone(&lookup), DiscoveryConfig::default(), vitals.clone(), dns);
-        discovery.set_targets(services);
-        let dialer = Arc::new(Dialer::new(ChannelConfig::default(), tls, lookup));
-        let peers = PeerSet::follow(discovery.addresses(), dialer, InfoProbe, PeerConfig::default(), vitals);
-        Self { _discovery: discovery, peers, own }
+        let peers = ServicePeers::follow(services, lookup, tls, dns, InfoProbe);
+        Self { peers, own }
     }
 
     /// Runs until told to stop.

@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use farview_block::{Fetched, MetaFetcher};
 use farview_bootstrap::{CancellationToken, GrpcServer, HttpServer, Process, Servers, fit_memory};
-use farview_channels::{ClientTls, ClientTlsConfig};
+use farview_channels::ClientTls;
 use farview_config::yaml;
 use farview_discovery::{DnsMetrics, HickoryConfig, HickoryLookup, Target};
 use farview_model::{Budget, RelabelConfig};
@@ -200,15 +200,7 @@ fn shards(
     let hickory = HickoryConfig { name_servers: flags.dns_servers.clone(), ..HickoryConfig::default() };
     let lookup = Arc::new(HickoryLookup::new(hickory).context("DNS")?);
     // They are served as this one is; whom they name as theirs is checked by queries, not here.
-    let tls = grpc.tls_cert.is_some().then(|| {
-        ClientTls::new(ClientTlsConfig {
-            cert_file: grpc.tls_cert.clone(),
-            key_file: grpc.tls_key.clone(),
-            insecure_skip_verify: true,
-            ..ClientTlsConfig::default()
-        })
-    });
-    let tls = tls.transpose()?.map(Arc::new);
+    let tls = ClientTls::among_members(grpc.tls_cert.as_ref(), grpc.tls_key.as_ref())?;
     let dns = process.registry.register(|registry| DnsMetrics::register(registry, &["farview_store_siblings"]));
     let shards = Shards::new(member);
     let (instance_id, metrics) = (instance_id.to_owned(), metrics.clone());
@@ -315,7 +307,6 @@ impl farview_bootstrap::App for App {
             latch,
             shards,
             fetched: Fetched::default(),
-            listed: 0,
             interval: flags.sync_interval.into(),
             warm: match config.cache.header_download {
                 HeaderDownload::Eager if config.cache.keep_headers => flags.header_concurrency,

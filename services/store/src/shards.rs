@@ -7,8 +7,8 @@
 
 use crate::metrics::Metrics;
 use farview_bootstrap::CancellationToken;
-use farview_channels::{Channel, ChannelConfig, ClientTls, Dialer, PeerConfig, PeerSet, Probe};
-use farview_discovery::{Address, Discovery, DiscoveryConfig, DnsMetrics, Lookup, Target, Vitals};
+use farview_channels::{Channel, ClientTls, Probe, ServicePeers};
+use farview_discovery::{Address, DnsMetrics, Lookup, Target};
 use farview_model::Slots;
 use farview_proto::thanos::info::{InfoRequest, info_client::InfoClient};
 use farview_storeapi::{EndpointInfo, ShardsInfo};
@@ -184,9 +184,7 @@ impl Probe for InfoProbe {
 
 /// Looks for the other stores.
 pub(crate) struct Siblings {
-    // Polls as long as it lives.
-    _discovery: Discovery,
-    peers: PeerSet<EndpointInfo>,
+    peers: ServicePeers<EndpointInfo>,
     shards: Shards,
     instance_id: String,
     metrics: Metrics,
@@ -203,12 +201,8 @@ impl Siblings {
         instance_id: String,
         metrics: Metrics,
     ) -> Self {
-        let vitals = Vitals::default();
-        let discovery = Discovery::new(Arc::clone(&lookup), DiscoveryConfig::default(), vitals.clone(), dns);
-        discovery.set_targets(services);
-        let dialer = Arc::new(Dialer::new(ChannelConfig::default(), tls, lookup));
-        let peers = PeerSet::follow(discovery.addresses(), dialer, InfoProbe, PeerConfig::default(), vitals);
-        Self { _discovery: discovery, peers, shards, instance_id, metrics }
+        let peers = ServicePeers::follow(services, lookup, tls, dns, InfoProbe);
+        Self { peers, shards, instance_id, metrics }
     }
 
     /// Runs until told to stop.

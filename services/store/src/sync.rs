@@ -76,8 +76,6 @@ pub(crate) struct Syncer {
     pub(crate) shards: Option<Shards>,
     /// What was fetched last, to choose from anew when the division changes.
     pub(crate) fetched: Fetched,
-    /// How many blocks the bucket had.
-    pub(crate) listed: usize,
     /// Index headers of new blocks are made ready at once, so many at a time; 0 for at first use.
     pub(crate) warm: usize,
 }
@@ -101,7 +99,7 @@ impl Syncer {
                     let worked = self.sync().await;
                     next = Instant::now() + if worked { self.interval } else { self.interval.min(RETRY) };
                 } else if self.status.load().synced > 0 {
-                    self.publish(self.fetched.clone(), Status::clone(&self.status.load()));
+                    self.publish(Status::clone(&self.status.load()));
                 }
                 self.finish().await;
             };
@@ -134,11 +132,8 @@ impl Syncer {
         self.metrics.syncs.inc();
         match self.fetch().await {
             Ok(fetched) => {
-                self.listed = fetched.blocks.len();
-                if self.shards.is_some() {
-                    self.fetched = fetched.clone();
-                }
-                self.publish(fetched, Status { synced: now(), ..Status::default() });
+                self.fetched = fetched;
+                self.publish(Status { synced: now(), ..Status::default() });
                 self.metrics.sync_duration.observe(start.elapsed().as_secs_f64());
                 self.readiness.note("bucket", None);
                 if self.latch.open() {
@@ -165,7 +160,7 @@ impl Syncer {
     /// Finds out which blocks there are; what says that most are gone is checked.
     async fn fetch(&mut self) -> Result<Fetched, BlockError> {
         let fetched = self.fetcher.fetch().await?;
-        let before = self.listed;
+        let before = self.fetched.blocks.len();
         if before == 0 || fetched.blocks.len() * 2 >= before {
             return Ok(fetched);
         }
@@ -174,8 +169,9 @@ impl Syncer {
         self.fetcher.fetch().await
     }
 
-    fn publish(&self, fetched: Fetched, status: Status) {
-        let (mut blocks, mut taken) = (fetched.blocks, Taken::new());
+    fn publish(&self, status: Status) {
+        let fetched = &self.fetched;
+        let (mut blocks, mut taken) = (fetched.blocks.clone(), Taken::new());
         filter::by_time(&mut blocks, &mut taken, self.limits.range());
         filter::by_relabelling(&mut blocks, &mut taken, &self.choice.rules);
         filter::by_age(&mut blocks, &mut taken, now(), self.choice.consistency_delay);
@@ -215,7 +211,7 @@ impl Syncer {
         let status = Status {
             unreadable: corrupt.chain(failed).collect(),
             excluded: taken,
-            partial: fetched.partial.into_keys().collect(),
+            partial: fetched.partial.keys().copied().collect(),
             ..status
         };
         let ids: BTreeSet<BlockId> = served.keys().copied().collect();

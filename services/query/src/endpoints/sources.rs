@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How an endpoint is treated.
 #[derive(Clone, Default)]
@@ -31,6 +32,8 @@ pub(crate) struct Configured {
     fixed: Sources,
     /// Now, those of the files among them.
     now: RwLock<Sources>,
+    /// Whether any of them is strict, a group, or spoken to in its own way.
+    has_special: AtomicBool,
     default_tls: Tls,
     clients: Mutex<Vec<(ClientConfig, Tls)>>,
     endpoint_file: Option<WatchedFiles<EndpointFile>>,
@@ -77,7 +80,8 @@ impl Configured {
             false => Some(FileSd::watch(&flags.sd_files, flags.sd_interval.into())?),
         };
         let now = RwLock::new(fixed.clone());
-        let this = Self { discovery, fixed, now, default_tls, clients, endpoint_file, target_files };
+        let has_special = AtomicBool::new(false);
+        let this = Self { discovery, fixed, now, has_special, default_tls, clients, endpoint_file, target_files };
         this.apply()?;
         let this = Arc::new(this);
         Self::follow(&this);
@@ -96,7 +100,9 @@ impl Configured {
         // What is said of an address by flag is not taken back by a file.
         now.extend(self.fixed.clone());
         let targets: Vec<Target> = now.keys().cloned().collect();
+        let special = now.values().any(|source| source.strict || source.group || source.tls.is_some());
         *self.now.write() = now;
+        self.has_special.store(special, Ordering::Relaxed);
         self.discovery.set_targets(targets);
         Ok(())
     }
@@ -135,13 +141,9 @@ impl Configured {
         self.now.read().len()
     }
 
-    /// Tells whether any endpoint is treated in its own way: if none is, nobody need look for it.
-    fn has_special(&self) -> bool {
-        self.now.read().values().any(|source| source.strict || source.group || source.tls.is_some())
-    }
-
     fn of(&self, address: &Address) -> Option<(Target, Source)> {
-        if !self.has_special() {
+        // If no endpoint is treated in its own way, nobody need look for this one: every query looks for all of them.
+        if !self.has_special.load(Ordering::Relaxed) {
             return None;
         }
         let targets = self.discovery.targets_of(address);
@@ -151,15 +153,15 @@ impl Configured {
         of.max_by_key(|(_, source)| (source.group, source.strict, source.tls.is_some()))
     }
 
-    /// Tells whether an address is never to be missing silently, even before it first answered.
-    pub(crate) fn is_strict(&self, address: &Address) -> bool {
-        self.of(address).is_some_and(|(_, source)| source.strict)
+    /// Tells whether an address is never to be missing silently, even before it first answered, and its group if it is in one.
+    pub(crate) fn treatment(&self, address: &Address) -> (bool, Option<String>) {
+        let of = self.of(address);
+        of.map_or((false, None), |(target, source)| (source.strict, source.group.then(|| group_name(&target))))
     }
 
     /// Returns the name of the group whose members hold the same data, if the address is in one.
     pub(crate) fn group_of(&self, address: &Address) -> Option<String> {
-        let (target, _) = self.of(address).filter(|(_, source)| source.group)?;
-        Some(format!("group {target}"))
+        self.treatment(address).1
     }
 
     /// Returns the groups that are never to be missing silently and have no address.
@@ -200,6 +202,10 @@ async fn changed<T>(watch: &mut Option<tokio::sync::watch::Receiver<Arc<T>>>) ->
         Some(watch) => watch.changed().await.is_ok(),
         None => std::future::pending().await,
     }
+}
+
+fn group_name(target: &Target) -> String {
+    format!("group {target}")
 }
 
 /// A group is a name with several addresses: Thanos takes it with and without a prefix.
