@@ -7,6 +7,9 @@ export FARVIEW_PROMTOOL := justfile_directory() / ".tools/prometheus2/usr/bin/pr
 export FARVIEW_PROMETHEUS3 := justfile_directory() / ".tools/prometheus3/usr/bin/prometheus"
 export FARVIEW_PROMTOOL3 := justfile_directory() / ".tools/prometheus3/usr/bin/promtool"
 
+# How a binary is linked that needs nothing around it. Crates are compiled as always.
+linked := "-C target-feature=+crt-static"
+
 # List the recipes
 default:
     @just --list --unsorted
@@ -17,7 +20,7 @@ demo *args: tools
     target/ci/demo --farview target/ci/farview {{ args }}
 
 # Every test, with all that it needs
-test: tools lint
+test: tools lint static
     cargo build -p farview
     cargo test --workspace --no-fail-fast
 
@@ -29,9 +32,20 @@ lint:
     cargo clippy --workspace --all-targets -- -D warnings -A clippy::unwrap_used
 
 # The manifests: render every overlay and component, validate strictly, run the overlays without Kubernetes
-k8s-check: tools
+k8s-check: tools static
     cargo build -p farview
-    cargo test -p farview-integration --test kubernetes
+    cargo test -p farview-integration --test kubernetes --test scrape_jobs --test mesh --test self_monitoring --test image
+
+# The image, in the OCI layout: target/image. A Containerfile does the same where there is an engine
+image:
+    cargo rustc --profile dist -p farview --bin farview -- {{ linked }}
+    integration/tools/image target/dist/farview target/image
+
+# The binary of the tests without shared libraries, as it is in the image
+[private]
+static:
+    cargo rustc -p farview --bin farview -- {{ linked }} -C strip=symbols
+    ln -f target/debug/farview target/debug/farview-static
 
 # Random queries beside a real Prometheus: `--blocks 100 --queries 100000 --seed 7`
 fuzz-promql *args: tools
@@ -46,6 +60,8 @@ build:
 tools:
     @integration/tools/prometheus
     @integration/tools/kubernetes
+    @integration/tools/image
+    @integration/tools/envoy
 
 # Generate the wire types anew from the .proto files
 proto:
