@@ -129,6 +129,17 @@ impl Farview {
         Ok(())
     }
 
+    /// Waits until the process has ended by itself.
+    ///
+    /// # Errors
+    /// If it is not running, or does not end in time; its log is part of the error.
+    pub async fn ended(&mut self) -> anyhow::Result<()> {
+        let mut child = self.child.take().with_context(|| format!("{} is not running", self.name))?;
+        let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
+        ended.with_context(|| format!("{} still runs after {PATIENCE:?}:\n{}", self.name, self.log()))??;
+        Ok(())
+    }
+
     /// Sends a signal, `STOP`, `CONT` or `TERM`.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 # Sourced by the other scripts here: packages of Debian suites, downloaded and unpacked without installing them.
 # Nothing is installed on the machine, no service is started, no root is needed.
 #
-# Sets $root and $tools. `apt_open SUITE…` once, then `unpack DIRECTORY PACKAGE[/SUITE]…` for each tool.
+# Sets $root and $tools. `apt_open SUITE…` once, then `unpack DIRECTORY PACKAGE[/SUITE]…` for each tool. After `pip_open`,
+# `python3 -m pip` works.
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd)
 tools="$root/.tools"
 
@@ -42,4 +43,17 @@ unpack() { # directory, packages
   mkdir -p "$into" "$work/deb"
   (cd "$work/deb" && apt download "$@")
   for deb in "$work/deb"/*.deb; do dpkg-deb -x "$deb" "$into"; done
+}
+
+pip_open() {
+  command -v python3 >/dev/null 2>&1 || { echo "needs python3 (Debian: python3)" >&2; exit 1; }
+  export PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1
+  python3 -m pip --version >/dev/null 2>&1 && return
+  if [ ! -d "$tools/pip" ]; then
+    release=$(codename)
+    apt_open "$release"
+    unpack pip "python3-pip/$release"
+  fi
+  PYTHONPATH="$tools/pip/usr/lib/python3/dist-packages"
+  export PYTHONPATH
 }

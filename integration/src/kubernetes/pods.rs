@@ -3,7 +3,7 @@
 //!
 //! Arguments, environment and configuration are those of the manifests. Replaced is only what a machine without containers cannot
 //! have: `:port` becomes `address:port`, `localhost` the pod's address, mounted folders lie in a folder of the pod's, and the
-//! API server's targets come from a file that lists the same Services with the same meta labels.
+//! API server's targets come from a file that lists the same Services with the same meta labels. Intervals are shorter.
 
 use super::{Manifests, Pod};
 use crate::process::Farview;
@@ -14,6 +14,15 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+
+/// What is around the overlays and is not theirs.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    /// Secrets by name: file and text.
+    pub secrets: BTreeMap<String, BTreeMap<String, String>>,
+    /// Pods of others that service discovery finds, by overlay: entries of a target file with `__meta_kubernetes_*` labels.
+    pub targets: BTreeMap<String, Vec<Value>>,
+}
 
 /// An overlay that runs.
 #[derive(Debug)]
@@ -26,7 +35,30 @@ pub struct Running {
     pub dns: DnsServer,
     /// The containers by `pod/container`.
     pub containers: BTreeMap<String, Farview>,
-    pods: Vec<(Pod, Ipv4Addr)>,
+    pods: Vec<Scheduled>,
+    /// The first three bytes of its pods' addresses, and how many were given.
+    net: [u8; 3],
+    given: u8,
+    binary: PathBuf,
+    dir: PathBuf,
+    secrets: BTreeMap<String, BTreeMap<String, String>>,
+    others: Vec<Value>,
+}
+
+/// A pod and where it is.
+#[derive(Debug)]
+struct Scheduled {
+    pod: Pod,
+    address: Ipv4Addr,
+    state: State,
+}
+
+/// What Services publish of a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Gone,
+    Started,
+    Ready,
 }
 
 /// Overlays that run, and whose published names see each other.
@@ -41,22 +73,42 @@ impl Clusters {
     ///
     /// # Errors
     /// If one cannot be rendered or started.
-    pub async fn start(binary: &Path, dir: &Path, overlays: &[PathBuf]) -> anyhow::Result<Self> {
+    pub async fn start(
+        binary: &Path,
+        dir: &Path,
+        overlays: &[PathBuf],
+        mut around: Surroundings,
+    ) -> anyhow::Result<Self> {
         // Tests in other processes have pods as well: a /16 of the loopback network each.
         let net = 64 + (std::process::id() % 128) as u8;
         let mut running = Vec::new();
         for (cluster, overlay) in overlays.iter().enumerate() {
             let name = overlay.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let manifests = Manifests::render(overlay)?;
-            let address = |i: usize| Ipv4Addr::new(127, net, 1 + cluster as u8, 1 + i as u8);
-            let pods = manifests.pods().into_iter().enumerate().map(|(i, pod)| (pod, address(i))).collect();
-            let dns = DnsServer::start().await?;
-            running.push(Running { name, manifests, dns, containers: BTreeMap::new(), pods });
+            let mut cluster = Running {
+                manifests: Manifests::render(overlay)?,
+                dns: DnsServer::start().await?,
+                containers: BTreeMap::new(),
+                pods: Vec::new(),
+                net: [127, net, 1 + cluster as u8],
+                given: 0,
+                binary: binary.to_owned(),
+                dir: dir.join(&name),
+                secrets: around.secrets.clone(),
+                others: around.targets.remove(&name).unwrap_or_default(),
+                name,
+            };
+            for pod in cluster.manifests.pods() {
+                let address = cluster.address();
+                cluster.pods.push(Scheduled { pod, address, state: State::Started });
+            }
+            running.push(cluster);
         }
         let mut clusters = Self { running };
         clusters.publish();
         for cluster in &mut clusters.running {
-            cluster.start_pods(binary, &dir.join(&cluster.name))?;
+            for pod in 0..cluster.pods.len() {
+                cluster.start_pod(pod)?;
+            }
         }
         Ok(clusters)
     }
@@ -71,13 +123,16 @@ impl Clusters {
         }
     }
 
+    fn cluster(&mut self, overlay: &str) -> anyhow::Result<&mut Running> {
+        self.running.iter_mut().find(|cluster| cluster.name == overlay).context("no such overlay")
+    }
+
     /// Returns a container, as `overlay`, `pod/container`.
     ///
     /// # Errors
     /// If there is none.
     pub fn container(&mut self, overlay: &str, container: &str) -> anyhow::Result<&mut Farview> {
-        let cluster = self.running.iter_mut().find(|cluster| cluster.name == overlay);
-        cluster.and_then(|cluster| cluster.containers.get_mut(container)).context("no such container")
+        self.cluster(overlay)?.containers.get_mut(container).context("no such container")
     }
 
     /// Waits until every container is ready.
@@ -89,14 +144,63 @@ impl Clusters {
             for container in cluster.containers.values_mut() {
                 container.ready().await?;
             }
+            for pod in &mut cluster.pods {
+                pod.state = State::Ready;
+            }
         }
+        self.publish();
+        Ok(())
+    }
+
+    /// Rolls a pod as an update does: its containers are asked to end, then it starts anew, at another address, with the volume that
+    /// it had.
+    ///
+    /// # Errors
+    /// If a container does not end in time, or does not become ready again.
+    pub async fn roll(&mut self, overlay: &str, pod: &str) -> anyhow::Result<()> {
+        let cluster = self.cluster(overlay)?;
+        let at = cluster.pods.iter().position(|scheduled| scheduled.pod.name == pod).context("no such pod")?;
+        cluster.pods[at].state = State::Gone;
+        let names: Vec<String> =
+            cluster.containers.keys().filter(|name| name.starts_with(&format!("{pod}/"))).cloned().collect();
+        self.publish();
+        let cluster = self.cluster(overlay)?;
+        for name in &names {
+            let container = cluster.containers.get_mut(name).context("no such container")?;
+            container.signal("TERM").await?;
+        }
+        for name in &names {
+            cluster.containers.get_mut(name).context("no such container")?.ended().await?;
+        }
+        cluster.pods[at].address = cluster.address();
+        cluster.pods[at].state = State::Started;
+        cluster.start_pod(at)?;
+        cluster.discover()?;
+        self.publish();
+        let cluster = self.cluster(overlay)?;
+        for name in &names {
+            cluster.containers.get_mut(name).context("no such container")?.ready().await?;
+        }
+        cluster.pods[at].state = State::Ready;
+        self.publish();
         Ok(())
     }
 }
 
 impl Running {
+    /// Returns an address that no pod has had.
+    fn address(&mut self) -> Ipv4Addr {
+        self.given += 1;
+        let [a, b, c] = self.net;
+        Ipv4Addr::new(a, b, c, self.given)
+    }
+
     fn behind(&self, service: &Value) -> Vec<IpAddr> {
-        self.pods.iter().filter(|(pod, _)| pod.is_behind(service)).map(|(_, address)| (*address).into()).collect()
+        let from = if service["spec"]["publishNotReadyAddresses"] == true { State::Started } else { State::Ready };
+        let pods = self.pods.iter().filter(|scheduled| scheduled.pod.is_behind(service));
+        pods.filter(|scheduled| scheduled.state == State::Ready || scheduled.state == from)
+            .map(|scheduled| scheduled.address.into())
+            .collect()
     }
 
     /// Returns the names of the headless Services.
@@ -120,26 +224,43 @@ impl Running {
         self.manifests.kind("Service").filter_map(hostname).collect()
     }
 
-    fn start_pods(&mut self, binary: &Path, dir: &Path) -> anyhow::Result<()> {
+    fn start_pod(&mut self, pod: usize) -> anyhow::Result<()> {
+        let scheduled = &self.pods[pod];
+        let place = Place {
+            dir: self.dir.join(&scheduled.pod.name),
+            address: scheduled.address,
+            targets: self.targets().to_string(),
+            dns: self.dns.addr(),
+            secrets: &self.secrets,
+        };
+        std::fs::create_dir_all(&place.dir)?;
+        for container in scheduled.pod.containers() {
+            let name = container["name"].as_str().unwrap_or_default();
+            let process = place.start(&self.binary, &scheduled.pod, container, &self.manifests)?;
+            self.containers.insert(format!("{}/{name}", scheduled.pod.name), process);
+        }
+        Ok(())
+    }
+
+    /// Tells every pod what service discovery finds now.
+    fn discover(&self) -> anyhow::Result<()> {
         let targets = self.targets().to_string();
-        for (pod, address) in &self.pods {
-            let place =
-                Place { dir: dir.join(&pod.name), address: *address, targets: targets.clone(), dns: self.dns.addr() };
-            std::fs::create_dir_all(&place.dir)?;
-            for container in pod.containers() {
-                let name = container["name"].as_str().unwrap_or_default();
-                let process = place.start(binary, pod, container, &self.manifests)?;
-                self.containers.insert(format!("{}/{name}", pod.name), process);
-            }
+        for scheduled in &self.pods {
+            // Replaced at once, so that nobody reads a half.
+            let folder = self.dir.join(&scheduled.pod.name);
+            std::fs::write(folder.join("targets.new"), &targets)?;
+            std::fs::rename(folder.join("targets.new"), folder.join("targets.json"))?;
         }
         Ok(())
     }
 
     /// Returns what service discovery would find, for `file_sd_configs`.
     fn targets(&self) -> Value {
-        let mut targets = Vec::new();
+        let mut targets = self.others.clone();
         for service in self.manifests.kind("Service") {
-            for (pod, address) in self.pods.iter().filter(|(pod, _)| pod.is_behind(service)) {
+            let gone = |scheduled: &&Scheduled| scheduled.state == State::Gone;
+            let here = self.pods.iter().filter(|scheduled| scheduled.pod.is_behind(service) && !gone(scheduled));
+            for Scheduled { pod, address, .. } in here {
                 for port in service["spec"]["ports"].as_array().into_iter().flatten() {
                     let mut labels = json!({
                         "__meta_kubernetes_endpointslice_port_name": port["name"],
@@ -164,17 +285,22 @@ fn number(port: &Value) -> u16 {
 }
 
 /// Where a pod runs.
-struct Place {
+struct Place<'a> {
     dir: PathBuf,
     address: Ipv4Addr,
     targets: String,
     dns: SocketAddr,
+    secrets: &'a BTreeMap<String, BTreeMap<String, String>>,
 }
 
-impl Place {
+impl Place<'_> {
     /// Replaces what a pod has and this machine has not.
     fn translate(&self, text: &str, mounts: &[(String, PathBuf)]) -> String {
         let mut text = text.replace("localhost", &self.address.to_string());
+        // How long a pod stays after it was taken out of DNS, whose answers nobody keeps for long here.
+        if text.starts_with("--farview.drain-delay=") {
+            text = "--farview.drain-delay=3s".to_owned();
+        }
         if let Some((flag, port)) = text.split_once("=:") {
             text = format!("{flag}={}:{port}", self.address);
         }
@@ -202,7 +328,7 @@ impl Place {
         Farview::start_as(&program, &self.dir, name, (http, port("grpc")), arguments, environment)
     }
 
-    /// Writes the ConfigMaps of a container's volumes into the pod's folder; returns where each mounted path lies.
+    /// Writes the ConfigMaps and Secrets of a container's volumes into the pod's folder; returns where each mounted path lies.
     fn mount(&self, pod: &Pod, container: &Value, manifests: &Manifests) -> anyhow::Result<Vec<(String, PathBuf)>> {
         let mut mounts = Vec::new();
         for mount in container["volumeMounts"].as_array().into_iter().flatten() {
@@ -215,10 +341,17 @@ impl Place {
         std::fs::write(&targets, &self.targets)?;
         for (_, folder) in &mounts {
             std::fs::create_dir_all(folder)?;
-            let volumes = pod.spec["volumes"].as_array().into_iter().flatten();
-            let mut volume = volumes.filter(|volume| folder.ends_with(volume["name"].as_str().unwrap_or_default()));
-            let Some(map) = volume.next().and_then(|volume| volume["configMap"]["name"].as_str()) else { continue };
-            for (file, text) in manifests.config_map(map) {
+            let mut volumes = pod.spec["volumes"].as_array().into_iter().flatten();
+            let volume = volumes.find(|volume| folder.ends_with(volume["name"].as_str().unwrap_or_default()));
+            let Some(volume) = volume else { continue };
+            if let Some(secret) = volume["secret"]["secretName"].as_str() {
+                let files = self.secrets.get(secret).with_context(|| format!("no Secret {secret}"))?;
+                for (file, text) in files {
+                    std::fs::write(folder.join(file), text)?;
+                }
+            }
+            let map = volume["configMap"]["name"].as_str().map(|map| manifests.config_map(map)).unwrap_or_default();
+            for (file, text) in map {
                 std::fs::write(folder.join(file), without_api_server(&outside(&text, &mounts), &targets)?)?;
             }
         }
@@ -249,16 +382,22 @@ fn outside(text: &str, mounts: &[(String, PathBuf)]) -> String {
     done
 }
 
-/// Puts a file of targets in the place of Kubernetes' discovery.
+/// Puts a file of targets in the place of Kubernetes' discovery, and a second in the place of every interval.
 fn without_api_server(yaml: &str, targets: &Path) -> anyhow::Result<String> {
-    if !yaml.contains("kubernetes_sd_configs") {
-        return Ok(yaml.replace("interval: 15s", "interval: 1s"));
-    }
     let mut file: Value = serde_saphyr::from_str(yaml)?;
-    for job in file["scrape_configs"].as_array_mut().into_iter().flatten() {
+    for job in file.get_mut("scrape_configs").and_then(Value::as_array_mut).into_iter().flatten() {
         let job = job.as_object_mut().context("a scrape job is an object")?;
         if job.remove("kubernetes_sd_configs").is_some() {
             job.insert("file_sd_configs".to_owned(), json!([{"files": [targets]}]));
+        }
+        job.remove("scrape_interval");
+    }
+    for group in file.get_mut("groups").and_then(Value::as_array_mut).into_iter().flatten() {
+        group.as_object_mut().context("a group of rules is an object")?.remove("interval");
+    }
+    if let Some(global) = file.get_mut("global").and_then(Value::as_object_mut) {
+        for interval in ["scrape_interval", "evaluation_interval"] {
+            global.insert(interval.to_owned(), "1s".into());
         }
     }
     // JSON is YAML.

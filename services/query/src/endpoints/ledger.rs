@@ -142,7 +142,10 @@ impl Ledger {
             }
             let elapsed = now.duration_since(entry.last_seen).unwrap_or_default().as_millis() as i64;
             let start = entry.range.mint.saturating_add(elapsed + SLIDE).min(entry.range.maxt);
-            let needed = TimeRange::new(start, entry.range.maxt).intersect(wanted.range);
+            // What the query wants may have slid out altogether: then who has what is left will do, and nobody who has only other times.
+            let needed = Some(TimeRange::new(start, entry.range.maxt).intersect(wanted.range))
+                .filter(|needed| !needed.is_empty())
+                .unwrap_or(TimeRange::new(start, start));
             let mut ranges = Vec::new();
             for (at, info) in live {
                 let divide = entry.apis.shards.is_some() && info.shards.is_some();
@@ -217,9 +220,6 @@ fn range_of(info: &EndpointInfo, labels: &Labels) -> TimeRange {
 
 /// Tells whether ranges together cover all of another.
 fn covers(needed: TimeRange, mut ranges: Vec<TimeRange>) -> bool {
-    if needed.is_empty() {
-        return !ranges.is_empty();
-    }
     ranges.sort_unstable_by_key(|range| range.mint);
     let mut next = needed.mint;
     for range in ranges {
@@ -339,6 +339,16 @@ mod tests {
         let live = [("b:1".to_owned(), holding(EAST_B, TimeRange::new(90 * HOUR, i64::MAX), ""))];
         let wanted = Wanted { replica_labels: &replica, ..over(TimeRange::new(50 * HOUR, 100 * HOUR)) };
         assert!(!ledger.missing(&live, &wanted, T0)[0].replica_answers);
+    }
+
+    #[test]
+    fn a_store_of_last_month_does_not_stand_in_for_a_sidecar_that_has_just_begun() {
+        let labels: &[(&str, &str)] = &[("cluster", "east"), ("replica", "0")];
+        let mut ledger = Ledger::new(Duration::from_secs(900));
+        ledger.seen("sidecar:1", &holding(labels, TimeRange::new(700 * HOUR, i64::MAX), ""), T0);
+        let live = [("store:1".to_owned(), holding(labels, TimeRange::new(0, 24 * HOUR), "bucket"))];
+        let minutes = over(TimeRange::new(700 * HOUR - 300_000, 700 * HOUR + 30_000));
+        assert_eq!(addresses(&ledger.missing(&live, &minutes, T0)), ["sidecar:1"]);
     }
 
     #[test]
