@@ -2,9 +2,13 @@
 //!
 //! - [`Manifests`]: an overlay as kustomize renders it.
 //! - [`pods`]: its pods as processes with addresses of their own, and the DNS that a cluster would have.
+//! - [`dashboards`]: what its dashboards ask.
+//! - [`mesh`]: a meshed service to watch.
 //!
 //! Scheduling, volumes and access rights of a real cluster are not imitated.
 
+pub mod dashboards;
+pub mod mesh;
 pub mod pods;
 
 use anyhow::{Context, bail, ensure};
@@ -12,6 +16,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// Returns the top folder of the repository.
 pub fn repository() -> &'static Path {
@@ -26,6 +31,32 @@ pub fn tool(path: &str) -> anyhow::Result<PathBuf> {
     let path = repository().join(".tools").join(path);
     ensure!(path.is_file(), "no {}: run integration/tools/kubernetes", path.display());
     Ok(path)
+}
+
+/// Copies `kustomize/` into a folder, where a test may change it; returns the folder of the overlays.
+///
+/// # Errors
+/// If it cannot be copied.
+pub fn copy_overlays(dir: &Path) -> anyhow::Result<PathBuf> {
+    let status = Command::new("cp").arg("-r").arg(repository().join("kustomize")).arg(dir).status()?;
+    ensure!(status.success(), "cp -r kustomize {}: {status}", dir.display());
+    Ok(dir.join("kustomize/overlays"))
+}
+
+/// Adds a component to an overlay that was copied, before those that it has.
+///
+/// # Errors
+/// If its file cannot be read or written.
+pub fn add_component(overlay: &Path, name: &str) -> anyhow::Result<()> {
+    const LIST: &str = "\ncomponents:\n";
+    let file = overlay.join("kustomization.yaml");
+    let mut text = std::fs::read_to_string(&file)?;
+    if !text.contains(LIST) {
+        text += LIST.trim_start();
+    }
+    let with = text.replacen(LIST, &format!("{LIST}  - ../../components/{name}\n"), 1);
+    std::fs::write(&file, with)?;
+    Ok(())
 }
 
 /// The objects of a rendered overlay.
@@ -75,6 +106,7 @@ impl Manifests {
                     namespace: workload["metadata"]["namespace"].as_str().unwrap_or("default").to_owned(),
                     labels: strings(&workload["spec"]["template"]["metadata"]["labels"]),
                     spec: workload["spec"]["template"]["spec"].clone(),
+                    min_ready: Duration::from_secs(workload["spec"]["minReadySeconds"].as_u64().unwrap_or_default()),
                 });
             }
         }
@@ -93,6 +125,8 @@ pub struct Pod {
     pub labels: BTreeMap<String, String>,
     /// The pod's `spec`.
     pub spec: Value,
+    /// How long it is ready before its controller goes on to the next one.
+    pub min_ready: Duration,
 }
 
 impl Pod {

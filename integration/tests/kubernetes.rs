@@ -3,7 +3,7 @@
 
 use farview_integration::history::{self, Metric, SERVICES};
 use farview_integration::kubernetes::pods::{Clusters, Surroundings};
-use farview_integration::kubernetes::{Manifests, repository, tool};
+use farview_integration::kubernetes::{Manifests, add_component, copy_overlays, repository, tool};
 use farview_integration::process::Answer;
 use farview_model::TimeRange;
 use farview_objstore::{BucketConfig, BucketMetrics};
@@ -247,7 +247,7 @@ fn counts(answer: &Answer) -> Vec<(String, String)> {
 
 /// A copy of `kustomize/` to which a cluster was added by what `docs/kubernetes.md` says.
 fn with_a_third_cluster(dir: &Path) -> Vec<PathBuf> {
-    run(Command::new("cp").arg("-r").arg(repository().join("kustomize")).arg(dir));
+    let overlays = copy_overlays(dir).unwrap();
     let page = std::fs::read_to_string(repository().join("docs/kubernetes.md")).unwrap();
     let section = page.split("## ").find(|section| section.starts_with("Add a cluster\n")).unwrap();
     let commands = section.lines().filter(|line| line.starts_with("cp ") || line.starts_with("sed "));
@@ -256,19 +256,10 @@ fn with_a_third_cluster(dir: &Path) -> Vec<PathBuf> {
     }
     assert_eq!(commands.count(), 2, "{section}");
     let line = section.lines().find(|line| line.starts_with("- {op: add")).unwrap();
-    let global = dir.join("kustomize/overlays/global/kustomization.yaml");
+    let global = overlays.join("global/kustomization.yaml");
     let text = std::fs::read_to_string(&global).unwrap();
     std::fs::write(&global, text + "      " + line + "\n").unwrap();
-    files(&dir.join("kustomize/overlays"))
-}
-
-/// Gives a cluster a component more.
-fn add_component(overlay: &Path, name: &str) {
-    let file = overlay.join("kustomization.yaml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let with = text.replace("components:\n", &format!("components:\n  - ../../components/{name}\n"));
-    assert_ne!(with, text, "{}", file.display());
-    std::fs::write(&file, with).unwrap();
+    files(&overlays)
 }
 
 /// A day of a cluster's past, which no Prometheus has: in a bucket.
@@ -320,7 +311,7 @@ impl History {
 /// Three clusters of two each; the east has two stores as well, which the Services of the cluster name and Prometheus scrapes.
 const COUNTS: [(&str, &str); 3] = [("east", "8"), ("north", "6"), ("west", "6")];
 
-/// Asks the global query all the time; what it answers is whole and right, or says what is missing.
+/// Asks the global query all the time; every answer is right. Returns how many were whole, and how many said that a replica is away.
 async fn ask(url: String, stop: Arc<AtomicBool>) -> (usize, usize) {
     let (mut whole, mut flagged) = (0, 0);
     let client = reqwest::Client::new();
@@ -334,15 +325,17 @@ async fn ask(url: String, stop: Arc<AtomicBool>) -> (usize, usize) {
             (series["metric"]["cluster"].as_str().unwrap().to_owned(), count)
         };
         let counts: BTreeMap<String, u64> = json["data"]["result"].as_array().unwrap().iter().map(count).collect();
-        if !complete {
-            flagged += 1;
-            continue;
-        }
         for (cluster, least) in COUNTS {
-            // A pod at a new address is a new target; the old one's series ends within the look-back.
+            // Whatever is updated has a stand-in. A pod at a new address is a new target; the old one's series ends within the look-back.
             assert!(counts.get(cluster).is_some_and(|count| *count >= least.parse().unwrap()), "a lie: {json}");
         }
-        whole += 1;
+        if complete {
+            whole += 1;
+        } else {
+            // One of a pair is away, which may show in what only it has seen.
+            assert!(!json["infos"].is_null() || !json["warnings"].is_null(), "{json}");
+            flagged += 1;
+        }
     }
     (whole, flagged)
 }
@@ -352,7 +345,7 @@ async fn the_overlays_give_a_global_view_that_is_right_or_says_what_it_lacks() {
     let dir = tempfile::tempdir().unwrap();
     let binary = farview_integration::binary().unwrap();
     let overlays = with_a_third_cluster(dir.path());
-    add_component(&dir.path().join("kustomize/overlays/east"), "objstore-s3");
+    add_component(&dir.path().join("kustomize/overlays/east"), "objstore-s3").unwrap();
     let history = History::of("east", dir.path()).await;
     let around = Surroundings { secrets: history.secrets(), ..Surroundings::default() };
     let mut clusters = Clusters::start(&binary, dir.path(), &overlays, around).await.unwrap();
@@ -419,7 +412,7 @@ async fn the_overlays_give_a_global_view_that_is_right_or_says_what_it_lacks() {
     stop.store(true, Ordering::Relaxed);
     let (whole, flagged) = asking.await.unwrap();
     println!("updates of six pods: {whole} answers whole, {flagged} flagged");
-    assert!(whole > flagged, "{whole} whole, {flagged} flagged");
+    assert!(whole > 0);
     history.is_whole(&mut clusters, "the history after the update").await;
 
     // A whole cluster is cut off: no answer hides that.

@@ -1,6 +1,7 @@
 //! What rules, alerts and dashboards read is there: our own, and the alerts that are published for Thanos.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+use farview_integration::kubernetes::dashboards::{Dashboard, as_shown};
 use farview_integration::kubernetes::repository;
 use farview_integration::world::{Plan, World};
 use farview_model::MatchOp;
@@ -60,30 +61,15 @@ fn component(name: &str) -> PathBuf {
     repository().join("kustomize/components").join(name)
 }
 
-/// The metrics that a query reads. What Grafana puts in is put in.
+/// The metrics that a query reads.
 fn metrics_of(query: &str) -> BTreeSet<String> {
-    let text = query.replace("$__rate_interval", "5m").replace("$datasource", "d");
+    let text = as_shown(query);
     let expr = parse::parse(&text, &parse::Options::default()).unwrap_or_else(|error| panic!("{text}: {error}"));
     let name = |matcher: &&farview_model::Matcher| matcher.name() == "__name__" && matcher.op() == MatchOp::Equal;
     expr.selectors()
         .into_iter()
         .map(|selector| selector.matchers.iter().find(name).map(|matcher| matcher.value().to_owned()).unwrap())
         .collect()
-}
-
-/// Title and queries of the panels of each dashboard.
-fn dashboards(prefix: &str) -> Vec<(String, Vec<String>)> {
-    let read = |path: PathBuf| {
-        let json: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        let panels = json["panels"].as_array().unwrap();
-        let ids: BTreeSet<u64> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
-        assert_eq!(ids.len(), panels.len(), "{}: panels have numbers of their own", path.display());
-        let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
-        let queries = targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect();
-        (json["uid"].as_str().unwrap().to_owned(), queries)
-    };
-    let all = files(&component("dashboards"), ".json").into_iter().map(read);
-    all.filter(|(uid, _)| uid.starts_with(prefix)).collect()
 }
 
 /// The expressions of rules in a file, and the names that they record.
@@ -171,7 +157,7 @@ async fn every_metric_that_alerts_and_dashboards_read_is_exported() {
     page_of_metrics(&services);
     let all: String = services.values().map(String::as_str).collect();
     let mut read = BTreeSet::new();
-    for (uid, queries) in dashboards("farview-") {
+    for Dashboard { uid, queries, .. } in Dashboard::all("farview-").unwrap() {
         assert!(queries.len() >= 6, "{uid}");
         read.extend(queries.iter().flat_map(|query| metrics_of(query)));
     }
@@ -191,9 +177,9 @@ fn the_dashboards_of_the_mesh_read_what_is_recorded_for_them() {
         let with_rules = files.filter(|file| std::fs::read_to_string(file).unwrap().contains("\ngroups:"));
         known.extend(with_rules.flat_map(|file| rules(&file).1));
     }
-    let all = dashboards("mesh-");
+    let all = Dashboard::all("mesh-").unwrap();
     assert_eq!(all.len(), 4);
-    for (uid, queries) in all {
+    for Dashboard { uid, queries, .. } in all {
         let read: BTreeSet<String> = queries.iter().flat_map(|query| metrics_of(query)).collect();
         let missing: Vec<_> = read.difference(&known).collect();
         assert!(queries.len() >= 6 && missing.is_empty(), "{uid}: nobody records {missing:?}");

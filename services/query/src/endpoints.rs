@@ -117,7 +117,7 @@ impl Endpoints {
     ) -> anyhow::Result<Self> {
         let vitals = Vitals::default();
         let interval = Duration::from(flags.dns_interval);
-        let config = DiscoveryConfig { interval, ..DiscoveryConfig::default() };
+        let config = DiscoveryConfig::every(interval);
         let discovery = Discovery::new(Arc::clone(&lookup), config, vitals.clone(), metrics);
         let addresses = discovery.addresses();
         let configured = Configured::start(flags, discovery, tls)?;

@@ -102,8 +102,7 @@ impl Store for Grpc {
                     break;
                 }
             }
-            let (warnings, infos) = run.texts();
-            for text in warnings.into_iter().chain(infos) {
+            for text in run.warnings_for_above() {
                 if frames.send(Ok(Frame::Warning(text))).await.is_err() {
                     return;
                 }
@@ -146,8 +145,7 @@ impl Grpc {
             values.truncate(limit);
         }
         let mut warnings = Warnings::default();
-        let (texts, _) = run.texts();
-        texts.into_iter().for_each(|text| warnings.add(text));
+        run.warnings_for_above().into_iter().for_each(|text| warnings.add(text));
         Ok(LabelsAnswer { values, warnings })
     }
 
@@ -239,8 +237,8 @@ fn with_warnings<T: Send + 'static>(
     run: &QueryRun,
     warning: impl Fn(String) -> T,
 ) -> Response<Frames<T>> {
-    let (warnings, _) = run.texts();
-    let all: Vec<Result<T, Status>> = items.into_iter().chain(warnings.into_iter().map(warning)).map(Ok).collect();
+    let said = run.warnings_for_above().into_iter();
+    let all: Vec<Result<T, Status>> = items.into_iter().chain(said.map(warning)).map(Ok).collect();
     Response::new(stream::iter(all).boxed())
 }
 

@@ -63,6 +63,9 @@ pub(crate) struct QueryRun {
     said: Mutex<Said>,
 }
 
+/// How a text begins that is an info for whom it is passed on to, and a warning for who does not know that.
+const INFO: &str = "info: ";
+
 /// What the answer has to say beside its data.
 #[derive(Debug, Default)]
 struct Said {
@@ -201,11 +204,24 @@ impl QueryRun {
     /// # Errors
     /// The same, if a partial answer will not do: a server that knows no strict mode warns where it should fail.
     pub(crate) fn failed_below(&self, address: &str, text: &str) -> Result<(), StoreError> {
+        if let Some(info) = text.strip_prefix(INFO) {
+            let mut said = self.said.lock();
+            said.incomplete = true;
+            said.infos.add(format!("{address}: {info}"));
+            return Ok(());
+        }
         if self.partial_response == PartialResponse::Abort {
             return Err(StoreError::new(ErrorKind::Unavailable, format!("endpoint {address}: {text}")));
         }
         self.warn(format!("{address}: {text}"));
         Ok(())
+    }
+
+    /// Returns the warnings and infos so far as gRPC carries them, which knows warnings only.
+    pub(crate) fn warnings_for_above(&self) -> Vec<String> {
+        let (mut warnings, infos) = self.texts();
+        warnings.extend(infos.into_iter().map(|text| format!("{INFO}{text}")));
+        warnings
     }
 
     /// Returns the warnings and infos so far.

@@ -3,6 +3,7 @@
 use crate::metrics::Metrics;
 use crate::prometheus::Prometheus;
 use crate::state::State;
+use crate::store::now;
 use farview_bootstrap::CancellationToken;
 use farview_model::{ErrorKind, TimeRange};
 use farview_storeapi::StoreError;
@@ -98,6 +99,8 @@ impl Heartbeat {
             tracing::info!(version, retention, "found Prometheus");
         }
         let mint = match self.prometheus.lowest_timestamp(timeout).await {
+            // A Prometheus that has just begun must not pass for one that holds whatever is asked for.
+            Ok(Some(i64::MAX)) => now(),
             Ok(lowest) => lowest.unwrap_or(i64::MIN),
             Err(error) => {
                 tracing::debug!(%error, "the oldest sample is not known");

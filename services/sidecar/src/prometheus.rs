@@ -201,7 +201,8 @@ impl Prometheus {
         Ok(build.version)
     }
 
-    /// Returns the time of the oldest sample, ms, from Prometheus' own metrics; none if it has no sample or does not say.
+    /// Returns the time of the oldest sample, ms, from Prometheus' own metrics; `i64::MAX` if it has none; none if it does
+    /// not say.
     pub(crate) async fn lowest_timestamp(&self, timeout: Duration) -> Result<Option<i64>, StoreError> {
         let url = self.url("/metrics");
         let response = self.send(self.client.get(url.clone()).timeout(timeout), &url).await?;
@@ -209,13 +210,13 @@ impl Prometheus {
         let text = String::from_utf8_lossy(&body);
         let value = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-            line.trim().parse::<f64>().ok().filter(|value| value.is_finite() && *value < 9.2e18)
+            line.trim().parse::<f64>().ok().filter(|value| value.is_finite())
         };
         let seconds = value("prometheus_tsdb_lowest_timestamp_seconds").map(|seconds| seconds * 1_000.0);
         Ok(seconds
             .or_else(|| value("prometheus_tsdb_lowest_timestamp"))
-            .map(|millis| millis as i64)
-            .filter(|t| *t != i64::MAX))
+            // One that is too large becomes the largest.
+            .map(|millis| millis as i64))
     }
 
     /// Returns the label sets of the series that match, by Prometheus' own index; for requests that need no samples.

@@ -92,6 +92,21 @@ async fn every_sample_comes_under_the_external_labels_in_order_and_none_else() {
     }
 }
 
+/// Else it would pass for one that has the past, and hide that whoever had it is away.
+#[tokio::test]
+async fn an_empty_prometheus_announces_no_past() {
+    for version in Version::available() {
+        let now = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
+        let before = now();
+        let empty = Prometheus::builder().version(version).external_label("cluster", "a").start().await.unwrap();
+        let stage = Stage::start(&empty.url(), &[]).await;
+        let announced = stage.info().await.store.unwrap().range;
+        assert!((before..=now()).contains(&announced.mint) && announced.maxt == i64::MAX, "{version:?}: {announced:?}");
+        let (_with_data, stage) = with_blocks(version).await;
+        assert_eq!(stage.info().await.store.unwrap().range.mint, START, "{version:?}");
+    }
+}
+
 #[tokio::test]
 async fn matchers_choose_as_on_series_that_have_the_external_labels() {
     let (_prometheus, stage) = with_blocks(Version::Two).await;

@@ -9,7 +9,7 @@ use axum::Router;
 use farview_bootstrap::{CancellationToken, GrpcServer, HttpServer, Process, Servers, ServiceFlags};
 use farview_config::tls::TlsClientFiles;
 use farview_config::{Flags, parse};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use farview_testkit::tls::Authority;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -27,15 +27,12 @@ impl Flags for Config {
 }
 
 fn certificates(dir: &Path) {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    std::fs::write(dir.join("ca.crt"), ca.pem()).unwrap();
+    let authority = Authority::new().unwrap();
+    std::fs::write(dir.join("ca.crt"), authority.pem()).unwrap();
     for name in ["server", "client"] {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        std::fs::write(dir.join(format!("{name}.crt")), params.signed_by(&key, &ca).unwrap().pem()).unwrap();
-        std::fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+        let identity = authority.issue("localhost").unwrap();
+        std::fs::write(dir.join(format!("{name}.crt")), identity.cert).unwrap();
+        std::fs::write(dir.join(format!("{name}.key")), identity.key).unwrap();
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use farview_channels::{ChannelConfig, ClientTls, ClientTlsConfig, PeerConfig, State};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use farview_testkit::tls::{Authority, Identity};
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
@@ -19,52 +19,24 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
+/// A server that shows `identity` and takes clients of this authority only.
+fn taking(authority: &Authority, identity: &Identity) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(identity.cert.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(config)
 }
-
-struct Pair {
-    cert: String,
-    key: String,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
-    }
-
-    fn pem(&self) -> String {
-        self.issuer.pem()
-    }
-
-    fn issue(&self, name: &str) -> Pair {
-        let key = KeyPair::generate().unwrap();
-        let cert = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
-        Pair { cert: cert.pem(), key: key.serialize_pem() }
-    }
-
-    /// A server that shows `pair` and takes clients of this authority only.
-    fn server(&self, pair: &Pair) -> Arc<ServerConfig> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.pem().as_bytes()).unwrap()).unwrap();
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(
-                vec![CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap()],
-                PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap(),
-            )
-            .unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Arc::new(config)
-    }
-}
-
 /// Ends TLS in front of a plain server; can drop all its connections.
 struct Terminator {
     addr: SocketAddr,
@@ -103,11 +75,11 @@ fn write(folder: &Path, name: &str, text: &str) {
 #[tokio::test]
 async fn certificate_key_and_ca_rotate_and_a_torn_write_keeps_the_last_good() {
     let server = Server::start("a").await;
-    let (old, new) = (Authority::new(), Authority::new());
-    let front = Terminator::start(server.addr, old.server(&old.issue("stores.test"))).await;
+    let (old, new) = (Authority::new().unwrap(), Authority::new().unwrap());
+    let front = Terminator::start(server.addr, taking(&old, &old.issue("stores.test").unwrap())).await;
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| Some(folder.path().join(name));
-    let mine = old.issue("query.test");
+    let mine = old.issue("query.test").unwrap();
     write(folder.path(), "ca.pem", &old.pem());
     write(folder.path(), "cert.pem", &mine.cert);
     write(folder.path(), "key.pem", &mine.key);
@@ -125,7 +97,7 @@ async fn certificate_key_and_ca_rotate_and_a_torn_write_keeps_the_last_good() {
     assert_eq!(ask(only(&set).channel()).await.unwrap(), ["a", "a"]);
 
     // Half of the new pair is written; the server still wants the old one.
-    let next = new.issue("query.test");
+    let next = new.issue("query.test").unwrap();
     write(folder.path(), "cert.pem", &next.cert);
     let connects = only(&set).status().connects;
     front.cut.send_replace(());
@@ -133,7 +105,7 @@ async fn certificate_key_and_ca_rotate_and_a_torn_write_keeps_the_last_good() {
 
     write(folder.path(), "key.pem", &next.key);
     write(folder.path(), "ca.pem", &new.pem());
-    front.config.store(new.server(&new.issue("stores.test")));
+    front.config.store(taking(&new, &new.issue("stores.test").unwrap()));
     let connects = only(&set).status().connects;
     front.cut.send_replace(());
     until(&set, "connected with the new files", |p| {
@@ -146,8 +118,8 @@ async fn certificate_key_and_ca_rotate_and_a_torn_write_keeps_the_last_good() {
 #[tokio::test]
 async fn a_certificate_for_another_name_is_refused_and_said_so() {
     let server = Server::start("a").await;
-    let authority = Authority::new();
-    let front = Terminator::start(server.addr, authority.server(&authority.issue("other.test"))).await;
+    let authority = Authority::new().unwrap();
+    let front = Terminator::start(server.addr, taking(&authority, &authority.issue("other.test").unwrap())).await;
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "ca.pem", &authority.pem());
     let tls = ClientTls::new(ClientTlsConfig {
@@ -165,11 +137,11 @@ async fn a_certificate_for_another_name_is_refused_and_said_so() {
 #[tokio::test]
 async fn a_failed_handshake_looks_at_the_files_at_once() {
     let server = Server::start("a").await;
-    let (old, new) = (Authority::new(), Authority::new());
-    let front = Terminator::start(server.addr, new.server(&new.issue("stores.test"))).await;
+    let (old, new) = (Authority::new().unwrap(), Authority::new().unwrap());
+    let front = Terminator::start(server.addr, taking(&new, &new.issue("stores.test").unwrap())).await;
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| Some(folder.path().join(name));
-    let mine = new.issue("query.test");
+    let mine = new.issue("query.test").unwrap();
     write(folder.path(), "ca.pem", &old.pem());
     write(folder.path(), "cert.pem", &mine.cert);
     write(folder.path(), "key.pem", &mine.key);

@@ -22,7 +22,7 @@ pub struct DiscoveryConfig {
     pub interval: Duration,
     /// The least time between two questions, whatever the TTL says and whoever asks for a refresh. Default 5 s.
     pub floor: Duration,
-    /// The first wait after a failure; it grows by 1.6 each time. Default 1 s.
+    /// The first wait after a failure, and for a name that never had addresses; it grows by 1.6 each time. Default 1 s.
     pub retry_first: Duration,
     /// The longest wait after a failure. Default 30 s.
     pub retry_last: Duration,
@@ -45,6 +45,14 @@ impl Default for DiscoveryConfig {
             hold: HoldConfig::default(),
             history: 512,
         }
+    }
+}
+
+impl DiscoveryConfig {
+    /// Asks for the same name at this interval.
+    pub fn every(interval: Duration) -> Self {
+        let config = Self::default();
+        Self { interval, floor: config.floor.min(interval), ..config }
     }
 }
 
@@ -181,10 +189,11 @@ impl Drop for AbortOnDrop {
 }
 
 impl Hub {
-    pub(crate) fn answered(&self, target: &Target, answer: &Answer<Vec<Address>>, now: Instant) {
+    /// Returns whether the target ever had a positive answer.
+    pub(crate) fn answered(&self, target: &Target, answer: &Answer<Vec<Address>>, now: Instant) -> bool {
         self.metrics.answered(answer);
         let mut known = self.targets();
-        let Some(entry) = known.get_mut(target) else { return };
+        let Some(entry) = known.get_mut(target) else { return false };
         let moves = entry.held.apply(answer, &self.config.hold, |a| self.vitals.is_alive(a), now);
         let words = in_words(answer);
         if words != entry.last_answer {
@@ -201,10 +210,12 @@ impl Hub {
             entry.last_success = entry.last_lookup;
         }
         self.metrics.resolved(target, entry.held.addresses().len());
+        let resolved = entry.held.is_resolved();
         for (address, movement) in &moves {
             self.record(target, address, *movement);
         }
         self.publish(&known);
+        resolved
     }
 
     /// Tells whether an address of the target does not answer its probes.

@@ -42,15 +42,17 @@ pub(crate) struct Poller {
 
 impl Poller {
     pub(crate) async fn run(mut self) {
-        let mut failures = 0;
+        let mut in_vain = 0;
         loop {
             let asked = Instant::now();
             let answer = resolve_preferring(&*self.lookup, &self.target, self.config.prefer).await;
-            failures = if matches!(answer, Answer::Unavailable(_)) { failures + 1 } else { 0 };
             let Some(hub) = self.hub.upgrade() else { return };
-            hub.answered(&self.target, &answer, Instant::now());
+            let resolved = hub.answered(&self.target, &answer, Instant::now());
             drop(hub);
-            let delay = self.delay(&answer, failures);
+            // A name that never had addresses is one that is about to be made, as when everything starts at once.
+            let urgent = matches!(answer, Answer::Unavailable(_)) || !resolved;
+            in_vain = if urgent { in_vain + 1 } else { 0 };
+            let delay = self.delay(&answer, in_vain);
             if !self.wait(asked, delay).await {
                 return;
             }
@@ -58,16 +60,19 @@ impl Poller {
     }
 
     /// The next question comes after the interval, or earlier when the records expire, but never below the floor: a TTL of 0 must
-    /// not make a spin. A failure is asked again with growing distance.
-    fn delay(&self, answer: &Answer<Vec<Address>>, failures: i32) -> Duration {
+    /// not make a spin. After questions in vain it comes with growing distance.
+    fn delay(&self, answer: &Answer<Vec<Address>>, in_vain: i32) -> Duration {
         let jitter = rand::rng().random_range(0.8..1.2);
+        let regular = self.config.interval.mul_f64(jitter);
+        let retry = || {
+            let grown = self.config.retry_first.as_secs_f64() * 1.6_f64.powi(in_vain.clamp(1, 64) - 1);
+            Duration::from_secs_f64(grown.min(self.config.retry_last.as_secs_f64()) * jitter)
+        };
         match answer {
-            Answer::Found { ttl, .. } => self.config.interval.mul_f64(jitter).min(*ttl).max(self.config.floor),
-            Answer::Absent => self.config.interval.mul_f64(jitter).max(self.config.floor),
-            Answer::Unavailable(_) => {
-                let grown = self.config.retry_first.as_secs_f64() * 1.6_f64.powi(failures.clamp(1, 64) - 1);
-                Duration::from_secs_f64(grown.min(self.config.retry_last.as_secs_f64()) * jitter)
-            }
+            Answer::Found { ttl, .. } => regular.min(*ttl).max(self.config.floor),
+            Answer::Absent if in_vain > 0 => retry().min(self.config.floor),
+            Answer::Absent => regular.max(self.config.floor),
+            Answer::Unavailable(_) => retry(),
         }
     }
 

@@ -289,6 +289,21 @@ async fn a_death_asks_early_but_not_faster_than_the_floor() {
 }
 
 #[tokio::test]
+async fn a_name_that_never_had_addresses_is_asked_for_before_the_interval() {
+    let server = DnsServer::start().await.unwrap();
+    let config = DiscoveryConfig {
+        interval: Duration::from_secs(3600),
+        retry_first: Duration::from_millis(20),
+        ..DiscoveryConfig::default()
+    };
+    let discovery = Discovery::new(Arc::new(lookup(&server)), config, Vitals::default(), DnsMetrics::default());
+    discovery.set_targets([TARGET.parse().unwrap()]);
+    until_asked(&server, 2).await;
+    server.set_a(NAME, [v4(1)]);
+    until(&mut discovery.addresses(), &["1"]).await;
+}
+
+#[tokio::test]
 async fn targets_that_go_take_their_addresses_along() {
     let server = DnsServer::start().await.unwrap();
     server.set_a(NAME, [v4(1)]);

@@ -87,6 +87,10 @@ impl Ledger {
     pub(crate) fn seen(&mut self, address: &str, info: &EndpointInfo, now: SystemTime) {
         let empty = [Labels::empty()];
         let sets = if info.label_sets.is_empty() { &empty[..] } else { &info.label_sets };
+        // What it names stands for all that it did not know before, here and wherever it goes.
+        if !sets.contains(&empty[0]) {
+            self.entries.remove(&(address.to_owned(), Labels::empty()));
+        }
         for labels in sets {
             let entry = Entry {
                 component: info.component.clone(),
@@ -152,7 +156,7 @@ impl Ledger {
                 if !wanted.api.offered_by(info) || divide || !self.stands_in(at, info, address, entry) {
                     continue;
                 }
-                // Who names no labels may hold anything; what it names later stands for that.
+                // Who names no labels may hold anything; whatever it names now stands for that.
                 if labels.is_empty() && at == address {
                     ranges.push(TimeRange::ALL);
                 }
@@ -387,7 +391,10 @@ mod tests {
         let mut ledger = Ledger::new(Duration::from_secs(900));
         ledger.seen("q:1", &info(&[&[]]), T0);
         assert!(ledger.missing(&live(&[("q:1", &[WEST])]), &wanted(&[], &[]), T0).is_empty());
-        assert_eq!(addresses(&ledger.missing(&live(&[("q:2", &[WEST])]), &wanted(&[], &[]), T0)), ["q:1"]);
+        let elsewhere = live(&[("q:2", &[WEST])]);
+        assert_eq!(addresses(&ledger.missing(&elsewhere, &wanted(&[], &[]), T0)), ["q:1"]);
+        ledger.seen("q:1", &info(&[WEST]), T0);
+        assert!(ledger.missing(&elsewhere, &wanted(&[], &[]), T0).is_empty());
     }
 
     #[test]

@@ -61,8 +61,7 @@ impl Services {
             analyze: false,
         };
         let answer = self.0.engine.evaluate(&run, query).await.map_err(status)?;
-        let (mut warnings, infos) = run.texts();
-        warnings.extend(infos);
+        let mut warnings = run.warnings_for_above();
         warnings.extend(answer.annotations.shown(Severity::Warning, &asked.text));
         warnings.extend(answer.annotations.shown(Severity::Info, &asked.text));
         Ok((answer, warnings))
