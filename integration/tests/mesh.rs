@@ -6,7 +6,7 @@ use farview_integration::kubernetes::mesh::Service;
 use farview_integration::kubernetes::pods::{Clusters, Surroundings};
 use farview_integration::kubernetes::{add_component, copy_overlays};
 use farview_integration::process::{Answer, Farview};
-use farview_testkit::tls::Authority;
+use farview_testkit::tls::{Authority, Identity};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,16 +89,59 @@ async fn dashboards_show_something(global: &Farview) {
     }
 }
 
+/// The Secret of the component `mtls`.
+const SECRET: &str = "farview-tls";
+
+fn tls(identity: &Identity, authorities: &str) -> BTreeMap<String, String> {
+    let files = [("tls.crt", identity.cert.as_str()), ("tls.key", &identity.key), ("ca.crt", authorities)];
+    files.map(|(name, text)| (name.to_owned(), text.to_owned())).into()
+}
+
+/// Puts a new authority in the place of the old one, as `docs/kubernetes.md` says.
+async fn rotate(clusters: &mut Clusters, old: &Authority, identity: &Identity) {
+    let new = Authority::new().unwrap();
+    let next = new.issue("farview").unwrap();
+    let both = old.pem() + &new.pem();
+    for (step, files) in [(1, tls(identity, &both)), (2, tls(&next, &both)), (3, tls(&next, &new.pem()))] {
+        clusters.replace_secret(SECRET, &files).unwrap();
+        for cluster in &clusters.running {
+            let ours = cluster.containers.iter().filter(|(name, _)| !name.ends_with("/prometheus"));
+            for (name, container) in ours.filter(|(_, container)| container.pid().is_some()) {
+                reloaded(container, step).await.unwrap_or_else(|error| panic!("{name}, step {step}: {error}"));
+            }
+        }
+    }
+}
+
+/// Waits until everything that reads certificates has taken up so many changes, and can use what is there.
+async fn reloaded(container: &Farview, changes: u32) -> anyhow::Result<()> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let text = reqwest::get(format!("{}/metrics", container.url())).await?.text().await?;
+        let values = |name: &str| -> Vec<f64> {
+            let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once("} "));
+            lines.map(|(_, value)| value.parse().unwrap()).collect()
+        };
+        let expiry = values("farview_tls_certificate_expiry_timestamp_seconds");
+        let reloads = values("farview_tls_reloads_total");
+        let current = values("farview_tls_last_reload_successful");
+        let done = reloads.iter().all(|count| *count >= f64::from(changes)) && current.iter().all(|ok| *ok == 1.0);
+        if done && !reloads.is_empty() && !expiry.is_empty() {
+            return Ok(());
+        }
+        anyhow::ensure!(tokio::time::Instant::now() < deadline, "still {reloads:?} changes, of use: {current:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_golden_signals_of_a_mesh_are_seen_over_all_clusters() {
     let dir = tempfile::tempdir().unwrap();
     let overlays = copy_overlays(dir.path()).unwrap();
     let authority = Authority::new().unwrap();
     let identity = authority.issue("farview").unwrap();
-    let files = [("tls.crt", identity.cert), ("tls.key", identity.key), ("ca.crt", authority.pem())];
-    let files = files.map(|(name, text)| (name.to_owned(), text));
-    let mut around =
-        Surroundings { secrets: BTreeMap::from([("farview-tls".to_owned(), files.into())]), ..Surroundings::default() };
+    let secrets = BTreeMap::from([(SECRET.to_owned(), tls(&identity, &authority.pem()))]);
+    let mut around = Surroundings { secrets, ..Surroundings::default() };
     let mut services = BTreeMap::new();
     for (cluster, _) in FAILS {
         for component in ["mesh-istio", "mesh-linkerd"] {
@@ -169,6 +212,8 @@ async fn the_golden_signals_of_a_mesh_are_seen_over_all_clusters() {
     assert!(sent.values().all(|count| *count > 10.0), "{sent:?}");
     let exact = |answer: &Answer| numbers(answer, ["cluster", "envoy_response_code_class"]) == sent;
     global.until(counts, &[], &format!("{sent:?}"), exact).await.unwrap();
+    // What comes back has to shake hands with all others by the new certificates.
+    rotate(&mut clusters, &authority, &identity).await;
     for container in ["prometheus-0/prometheus", "prometheus-0/sidecar"] {
         clusters.container("east", container).unwrap().restart().unwrap();
     }

@@ -139,6 +139,30 @@ impl Clusters {
         self.cluster(overlay)?.containers.get_mut(container).context("no such container")
     }
 
+    /// Gives a Secret other files, which every pod that mounts it sees.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn replace_secret(&mut self, name: &str, files: &BTreeMap<String, String>) -> anyhow::Result<()> {
+        for cluster in &mut self.running {
+            cluster.secrets.insert(name.to_owned(), files.clone());
+            for scheduled in &cluster.pods {
+                let volumes = scheduled.pod.spec["volumes"].as_array().into_iter().flatten();
+                for volume in volumes.filter(|volume| volume["secret"]["secretName"] == name) {
+                    let volume = volume["name"].as_str().unwrap_or_default();
+                    let folder = cluster.dir.join(&scheduled.pod.name).join(volume);
+                    for (file, text) in files {
+                        // Nobody reads a half, but some of the old ones beside some of the new ones.
+                        let new = folder.join(format!("{file}.new"));
+                        std::fs::write(&new, text)?;
+                        std::fs::rename(&new, folder.join(file))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until every container is ready.
     ///
     /// # Errors

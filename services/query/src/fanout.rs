@@ -99,7 +99,8 @@ impl Fanout {
         let strict = run.partial_response == PartialResponse::Abort;
         for missing in &matching.missing {
             let text = missing.text(now);
-            if strict {
+            // Who wants all or nothing gets all from the other one of a pair: an update of Prometheus must not fail every rule.
+            if strict && !missing.replica_answers {
                 return Err(StoreError::new(ErrorKind::Unavailable, text));
             }
             run.missing(missing, text);
