@@ -95,9 +95,11 @@ async fn the_image_runs_as_any_user_on_a_root_that_it_cannot_write() {
             "--objstore.config=type: FILESYSTEM\nconfig: {directory: /bucket}\n",
             "--tsdb.path=/prometheus",
             "--log.format=json",
+            "--request.logging-config=grpc: {options: {decision: {log_end: true}}}",
         ],
     );
-    let mut query = container.start("query", &[], &[&format!("--endpoint={}", sidecar.grpc)]);
+    let requests = "--request.logging-config=http: {options: {decision: {log_end: true}}}";
+    let mut query = container.start("query", &[], &[&format!("--endpoint={}", sidecar.grpc), requests]);
     query.ready().await.unwrap();
     let up = |answer: &Answer| answer.is_complete() && answer.vector().iter().any(|(_, value)| value == "1");
     query.until("sum by (cluster) (up)", &[], "the sidecar's answer", up).await.unwrap();
@@ -105,6 +107,8 @@ async fn the_image_runs_as_any_user_on_a_root_that_it_cannot_write() {
     let stores = stores.json["data"]["sidecar"].as_array().cloned().unwrap_or_default();
     assert_eq!(stores.len(), 1, "{stores:?}");
     assert_eq!(stores[0]["lastError"], Value::Null, "{stores:?}");
+    assert!(query.log().contains(r#"msg="finished call" protocol=http request="GET /api/v1/query" code=200"#));
+    assert!(sidecar.log().contains(r#""request":"/thanos.Store/Series","code":"OK""#), "{}", sidecar.log());
     assert!(!sidecar.log().contains("panicked") && !query.log().contains("panicked"));
 }
 

@@ -1,5 +1,6 @@
 //! The parts of a query service, put together.
 
+use crate::active::ActiveQueries;
 use crate::api::{self, Api, Settings};
 use crate::config::{Config, Dedup};
 use crate::endpoints::{Endpoints, Wanted};
@@ -155,6 +156,15 @@ impl farview_bootstrap::App for App {
         let metrics = process.registry.register(|registry| Metrics::register(registry, query.max_concurrent));
         let engine = Engine::new(engine_options(&config)?).context("start the engine's workers")?;
         let process_budget = Budget::root("--query.max-total-bytes", limits.max_total_bytes.as_usize() as u64);
+        let active =
+            query.active_query_path.as_deref().map(|dir| ActiveQueries::open(dir, query.max_concurrent)).transpose()?;
+        let active = active.map(|(active, before)| {
+            for entry in before {
+                let crate::active::Entry { query, timestamp_sec } = entry;
+                tracing::warn!(query, began = timestamp_sec, "this query did not finish in the last run");
+            }
+            active
+        });
         let engine = Arc::new(QueryEngine {
             engine: Arc::new(engine),
             fanout: Arc::clone(&fanout),
@@ -166,6 +176,7 @@ impl farview_bootstrap::App for App {
             process_budget,
             query_bytes: limits.max_query_bytes.as_usize() as u64,
             metrics: metrics.clone(),
+            active,
             dynamic_lookback: query.dynamic_lookback,
         });
         let federate = Arc::new(Federate { fanout, max_message_bytes: max_message });

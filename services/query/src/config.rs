@@ -136,6 +136,9 @@ pub(crate) struct QueryFlags {
     /// Most queries evaluated at a time; more wait.
     #[arg(long = "query.max-concurrent", default_value_t = 20)]
     pub(crate) max_concurrent: usize,
+    /// Folder for the file queries.active, which names the queries that run; those that did not finish are logged at the next start.
+    #[arg(long = "query.active-query-path", value_name = "DIR")]
+    pub(crate) active_query_path: Option<PathBuf>,
     /// Accepted for Thanos' sake: all selectors of a query are asked at once, within its memory.
     #[arg(long = "query.max-concurrent-select", default_value_t = 4)]
     max_concurrent_select: usize,
@@ -283,9 +286,6 @@ struct AcceptedFlags {
     /// Accepted: connections are counted by external labels and type.
     #[arg(long = "query.conn-metric.label", hide = true)]
     conn_metric_labels: Vec<String>,
-    /// Accepted: where running queries would be logged.
-    #[arg(long = "query.active-query-path", hide = true)]
-    active_query_path: Option<PathBuf>,
     /// Accepted: edges of a histogram.
     #[arg(long = "query.telemetry.request-duration-seconds-quantiles", hide = true)]
     telemetry_duration: Vec<f64>,

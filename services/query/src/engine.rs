@@ -1,5 +1,6 @@
 //! Admission and evaluation: how many queries run at a time, how long they may take, and what ends them early.
 
+use crate::active::ActiveQueries;
 use crate::fanout::Fanout;
 use crate::metrics::Metrics;
 use crate::querier::FanoutQueryable;
@@ -44,6 +45,8 @@ pub(crate) struct QueryEngine {
     pub(crate) process_budget: Arc<Budget>,
     pub(crate) query_bytes: u64,
     pub(crate) metrics: Metrics,
+    /// Where it is written which queries run.
+    pub(crate) active: Option<ActiveQueries>,
     /// Lookback by the resolution of the data (`--query.dynamic-lookback-delta`).
     pub(crate) dynamic_lookback: bool,
 }
@@ -169,6 +172,7 @@ impl QueryEngine {
         let _permit = self.gate.enter().await.map_err(QueryError::Refused)?;
         self.metrics.gate_waited(waited.elapsed());
         let _running = self.metrics.running();
+        let _active = self.active.as_ref().map(|active| active.enter(&query.text));
         let cancelled = Arc::new(AtomicBool::new(false));
         let guard = CancelOnDrop { run: Arc::clone(run), engine: Arc::clone(&cancelled) };
         let lookback = query.lookback_delta.or_else(|| self.lookback(query.max_resolution));

@@ -6,6 +6,7 @@
 //!
 //! The service keeps nothing between requests but who there is to ask, and writes nothing anywhere.
 
+mod active;
 mod api;
 mod app;
 mod config;

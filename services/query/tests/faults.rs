@@ -235,6 +235,22 @@ async fn a_client_that_leaves_ends_the_work_of_the_stores() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_query_stands_in_the_file_of_active_ones_as_long_as_it_runs() {
+    let bad = store(info(WEST), streams(|| stream::pending().boxed())).await;
+    let dir = tempfile::tempdir().unwrap();
+    let flag = format!("--query.active-query-path={}", dir.path().display());
+    let query = std::sync::Arc::new(query(&[&bad], &[&flag]).await);
+    let stands =
+        || String::from_utf8_lossy(&std::fs::read(dir.path().join("queries.active")).unwrap()).contains("sum(up)");
+    assert!(!stands());
+    let waiting = std::sync::Arc::clone(&query);
+    let waiting = tokio::spawn(async move { waiting.instant("sum(up)", "&timeout=3s").await });
+    eventually("the query is written down", async || stands()).await;
+    waiting.await.unwrap();
+    eventually("and not any more", async || !stands()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn too_many_queries_are_refused_with_a_time_to_come_back() {
     let bad = store(info(WEST), streams(|| stream::pending().boxed())).await;
     let flags = ["--query.max-concurrent=1", "--query.max-queued=0", "--query.timeout=20s"];

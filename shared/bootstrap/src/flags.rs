@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use farview_config::tls::{TlsClientFiles, TlsServerFiles, TlsVersion};
-use farview_config::{ByteSize, PairSpec, PathOrContent, PromDuration};
-use farview_telemetry::{LogFlags, TracingFlags};
+use farview_config::{ByteSize, PromDuration};
+use farview_telemetry::{LogFlags, RequestLoggingFlags, TracingFlags};
 
 /// An address to listen on, as Go writes them: `0.0.0.0:10902`, `[::]:10902`, `:10902` for all addresses, `localhost:0`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -215,24 +215,6 @@ pub enum Compression {
     None,
     /// Accepted for Thanos' sake.
     Snappy,
-}
-
-/// The pair `--request.logging-config`.
-#[derive(Debug)]
-pub struct RequestLoggingConfig;
-
-impl PairSpec for RequestLoggingConfig {
-    const NAME: &'static str = "request.logging-config";
-    const ABOUT: &'static str = "YAML with the request logging configuration; accepted, requests are traced instead";
-    const GROUP: &'static str = "Logging";
-}
-
-/// `--request.*`: accepted so that manifests written for Thanos work.
-#[derive(Debug, Clone, Default, Args)]
-pub struct RequestLoggingFlags {
-    /// What to log of requests.
-    #[command(flatten)]
-    pub config: PathOrContent<RequestLoggingConfig>,
 }
 
 /// How the process stops.

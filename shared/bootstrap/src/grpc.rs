@@ -141,7 +141,7 @@ impl GrpcServerBuilder {
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
         ];
-        let metrics = process.registry.register(|r| GrpcMetrics::server(r, &descriptors));
+        let metrics = process.registry.register(|r| GrpcMetrics::server(r, &descriptors, process.request_log.clone()));
         Ok(GrpcServer {
             listener,
             routes: self.routes.routes(),

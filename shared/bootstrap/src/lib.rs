@@ -26,9 +26,7 @@ mod run;
 mod servers;
 mod tasks;
 
-pub use flags::{
-    GrpcClientFlags, GrpcFlags, HttpFlags, ListenAddress, MinTls, RequestLoggingFlags, ServiceFlags, ShutdownFlags,
-};
+pub use flags::{GrpcClientFlags, GrpcFlags, HttpFlags, ListenAddress, MinTls, ServiceFlags, ShutdownFlags};
 pub use grpc::{GrpcServer, GrpcServerBuilder};
 pub use http::HttpServer;
 pub use memory::fit_memory;

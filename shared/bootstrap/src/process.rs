@@ -1,7 +1,7 @@
 //! What a service shares with the process it runs in.
 
 use farview_config::Effective;
-use farview_telemetry::{BuildInfo, HttpMetrics, Panics, Readiness, RootRegistry, TlsMetrics};
+use farview_telemetry::{BuildInfo, HttpMetrics, Panics, Readiness, RequestLog, RootRegistry, TlsMetrics};
 use tokio::sync::mpsc;
 
 use crate::TaskGroup;
@@ -25,25 +25,38 @@ pub struct Process {
     pub flags: Effective,
     /// Certificates of the process; whoever uses one adds it.
     pub tls_metrics: TlsMetrics,
+    pub(crate) request_log: RequestLog,
     pub(crate) panics: Panics,
     pub(crate) failed: mpsc::UnboundedReceiver<anyhow::Error>,
 }
 
 impl Process {
-    /// Makes the surroundings of a service, with the metrics every process has.
-    pub fn new(component: &'static str, build: BuildInfo, flags: Effective) -> Self {
+    /// Makes the surroundings of a service, with the metrics every process has. Requests are logged as `request_log` says.
+    pub fn new(component: &'static str, build: BuildInfo, flags: Effective, request_log: RequestLog) -> Self {
         let registry = RootRegistry::new(&build);
         let readiness = Readiness::new();
         registry.register(|r| readiness.register(r, component));
-        let http_metrics = registry.register(HttpMetrics::register);
+        let http_metrics = registry.register(|r| HttpMetrics::register(r, request_log.clone()));
         let panics = registry.register(Panics::register);
         let tls_metrics = registry.register(TlsMetrics::register);
         let (tasks, failed) = TaskGroup::new();
-        Self { component, registry, readiness, tasks, http_metrics, build, flags, tls_metrics, panics, failed }
+        Self {
+            component,
+            registry,
+            readiness,
+            tasks,
+            http_metrics,
+            build,
+            flags,
+            tls_metrics,
+            request_log,
+            panics,
+            failed,
+        }
     }
 
     /// Makes surroundings for a service that is started inside of a test.
     pub fn for_test(component: &'static str) -> Self {
-        Self::new(component, BuildInfo::UNKNOWN, Effective::default())
+        Self::new(component, BuildInfo::UNKNOWN, Effective::default(), RequestLog::default())
     }
 }

@@ -106,7 +106,7 @@ async fn live<A: App>(loaded: Loaded<A::Config>, build: BuildInfo) -> anyhow::Re
     for line in ignored {
         tracing::info!("{line}");
     }
-    let process = Process::new(component, build, effective);
+    let process = Process::new(component, build, effective, flags.request_logging.log()?);
     process.panics.install();
     let shutdown = CancellationToken::new();
     let signals = watch_signals(shutdown.clone())?;

@@ -60,7 +60,7 @@ mod tests {
     fn parts() -> (Router, Readiness) {
         let (registry, readiness) = (RootRegistry::default(), Readiness::new());
         registry.register(|r| readiness.register(r, "test"));
-        let http = registry.register(HttpMetrics::register);
+        let http = registry.register(|r| HttpMetrics::register(r, crate::RequestLog::default()));
         (admin_router(&registry, &readiness, &http), readiness)
     }
 

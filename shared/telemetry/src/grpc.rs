@@ -22,6 +22,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use crate::http::DURATION_BUCKETS;
+use crate::requests::{Line, RequestLog};
 use body::{Counted, Direction};
 pub(crate) use methods::Method;
 
@@ -52,26 +53,34 @@ struct Families {
     /// Counts the panics that became a status; only servers recover.
     recovered: Option<Total>,
     methods: HashMap<String, Method>,
+    log: RequestLog,
 }
 
 impl GrpcMetrics {
-    /// Registers `grpc_server_*` and `grpc_req_panics_recovered_total`. `descriptors` are encoded file descriptor sets.
-    pub fn server(registry: &mut Registry, descriptors: &[&[u8]]) -> Self {
+    /// Registers `grpc_server_*` and `grpc_req_panics_recovered_total`; what is counted is logged as `log` says. `descriptors` are
+    /// encoded file descriptor sets.
+    pub fn server(registry: &mut Registry, descriptors: &[&[u8]], log: RequestLog) -> Self {
         let recovered = Total::default();
         registry.register(
             "grpc_req_panics_recovered",
             "Total number of gRPC requests recovered from internal panic",
             recovered.clone(),
         );
-        Self::register(registry, "server", descriptors, Some(recovered))
+        Self::register(registry, "server", descriptors, Some(recovered), log)
     }
 
     /// Registers `grpc_client_*`. `descriptors` are encoded file descriptor sets.
     pub fn client(registry: &mut Registry, descriptors: &[&[u8]]) -> Self {
-        Self::register(registry, "client", descriptors, None)
+        Self::register(registry, "client", descriptors, None, RequestLog::default())
     }
 
-    fn register(registry: &mut Registry, side: &str, descriptors: &[&[u8]], recovered: Option<Total>) -> Self {
+    fn register(
+        registry: &mut Registry,
+        side: &str,
+        descriptors: &[&[u8]],
+        recovered: Option<Total>,
+        log: RequestLog,
+    ) -> Self {
         let buckets: fn() -> Histogram = || Histogram::new(DURATION_BUCKETS);
         let this = Families {
             started: Family::default(),
@@ -81,6 +90,7 @@ impl GrpcMetrics {
             handling: Family::new_with_constructor(buckets),
             recovered,
             methods: methods::of(descriptors),
+            log,
         };
         let name = |what: &str| format!("grpc_{side}_{what}");
         let on = if side == "server" { "on the server" } else { "on the client" };
@@ -187,13 +197,15 @@ struct Call {
     start: Instant,
     /// `Cancelled` until the status is known: nobody waited for it.
     code: Code,
+    line: Option<Line>,
 }
 
 impl Call {
     fn start(families: &Arc<Families>, path: &str) -> Self {
         let method = families.methods.get(path).cloned().unwrap_or_else(Method::unknown);
         families.started.get_or_create(&method).inc();
-        Self { families: Arc::clone(families), method, start: Instant::now(), code: Code::Cancelled }
+        let line = families.log.grpc(path);
+        Self { families: Arc::clone(families), method, start: Instant::now(), code: Code::Cancelled, line }
     }
 
     fn messages(&self, direction: Direction) -> Total {
@@ -218,8 +230,12 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
+        let took = self.start.elapsed();
         self.families.handled.get_or_create(&handled(&self.method, code_name(self.code))).inc();
-        self.families.handling.get_or_create(&self.method).observe(self.start.elapsed().as_secs_f64());
+        self.families.handling.get_or_create(&self.method).observe(took.as_secs_f64());
+        if let Some(line) = &self.line {
+            line.grpc_ended(self.code, code_name(self.code), took);
+        }
     }
 }
 

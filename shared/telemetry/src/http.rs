@@ -19,6 +19,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::requests::{Line, RequestLog};
+
 /// Buckets of `http_request_duration_seconds` in Thanos.
 pub(crate) const DURATION_BUCKETS: [f64; 17] =
     [0.001, 0.01, 0.1, 0.3, 0.6, 1.0, 3.0, 6.0, 9.0, 20.0, 30.0, 60.0, 90.0, 120.0, 240.0, 360.0, 720.0];
@@ -51,11 +53,12 @@ struct Families {
     request_size: Histograms,
     response_size: Histograms,
     inflight: Family<Asked, Gauge>,
+    log: RequestLog,
 }
 
 impl HttpMetrics {
-    /// Registers the metrics.
-    pub fn register(registry: &mut Registry) -> Self {
+    /// Registers the metrics; what is counted is logged as `log` says.
+    pub fn register(registry: &mut Registry, log: RequestLog) -> Self {
         let durations: fn() -> Histogram = || Histogram::new(DURATION_BUCKETS);
         let sizes: fn() -> Histogram = || Histogram::new(SIZE_BUCKETS);
         let this = Families {
@@ -64,6 +67,7 @@ impl HttpMetrics {
             request_size: Family::new_with_constructor(sizes),
             response_size: Family::new_with_constructor(sizes),
             inflight: Family::default(),
+            log,
         };
         registry.register("http_requests", "Tracks the number of HTTP requests", this.requests.clone());
         registry.register(
@@ -104,6 +108,7 @@ struct Observation {
     code: u16,
     request_bytes: u64,
     response_bytes: u64,
+    line: Option<Line>,
 }
 
 impl Observation {
@@ -117,6 +122,7 @@ impl Observation {
             code: 499,
             request_bytes: request.body().size_hint().exact().unwrap_or(0),
             response_bytes: 0,
+            line: families.log.http(request),
         }
     }
 }
@@ -128,7 +134,11 @@ impl Drop for Observation {
         let families = &self.families;
         families.inflight.get_or_create(&self.asked).dec();
         families.requests.get_or_create(&labels).inc();
-        families.duration.get_or_create(&labels).observe(self.start.elapsed().as_secs_f64());
+        let took = self.start.elapsed();
+        families.duration.get_or_create(&labels).observe(took.as_secs_f64());
+        if let Some(line) = &self.line {
+            line.http_ended(self.code, self.response_bytes, took);
+        }
         families.request_size.get_or_create(&labels).observe(self.request_bytes as f64);
         families.response_size.get_or_create(&labels).observe(self.response_bytes as f64);
     }

@@ -5,6 +5,7 @@
 //! - [`RootRegistry`]: the metrics of one process, rendered as OpenMetrics or as Prometheus text. It is made by whoever
 //!   starts the process and handed down; each part registers its own metrics on it, and nothing is global.
 //! - [`HttpMetrics`], [`GrpcMetrics`]: what every server counts, under the names the dashboards of Thanos read.
+//! - [`RequestLog`]: which of these requests get lines in the log.
 //! - [`Readiness`]: what must have happened before the process takes traffic, as latches that parts hold.
 //! - [`admin_router`]: `/metrics`, `/-/healthy`, `/-/ready`.
 //!
@@ -21,6 +22,7 @@ mod panics;
 mod process;
 mod readiness;
 mod registry;
+mod requests;
 mod tls;
 pub mod traces;
 
@@ -34,5 +36,6 @@ pub use panics::Panics;
 pub use process::ProcessCollector;
 pub use readiness::{Latch, Readiness};
 pub use registry::RootRegistry;
+pub use requests::{RequestLog, RequestLoggingFlags};
 pub use tls::TlsMetrics;
 pub use traces::TracingFlags;

@@ -3,7 +3,7 @@
 //! Written here because the formatters of the field have their keys fixed (`message`, `target`, nested `fields`), and
 //! people's log queries are about `level`, `msg`, `err` and `caller`.
 
-mod format;
+pub(crate) mod format;
 
 use std::io;
 

@@ -45,7 +45,7 @@ async fn drain(body: Body) -> Option<Code> {
 async fn a_panic_is_a_status_of_its_call_and_counted() {
     let registry = RootRegistry::empty();
     let descriptors = descriptors();
-    let metrics = registry.register(|r| GrpcMetrics::server(r, &[&descriptors]));
+    let metrics = registry.register(|r| GrpcMetrics::server(r, &[&descriptors], RequestLog::default()));
     let handler = service_fn(|request: http::Request<Body>| async move {
         assert!(request.uri().path() != "/a.B/C", "on purpose");
         Ok::<_, Infallible>(http::Response::new(Body::new(Panics(false))))

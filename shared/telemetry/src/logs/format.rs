@@ -177,7 +177,7 @@ fn needs_quotes(c: char) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io;
     use std::sync::Arc;
 
@@ -200,7 +200,7 @@ mod tests {
         }
     }
 
-    fn logged(format: LogFormat, log: impl FnOnce()) -> String {
+    pub(crate) fn logged(format: LogFormat, log: impl FnOnce()) -> String {
         let sink = Sink::default();
         let writer = sink.clone();
         let layer = tracing_subscriber::fmt::layer()
