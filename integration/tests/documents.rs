@@ -36,3 +36,29 @@ fn every_test_that_the_page_of_faults_names_is_there() {
     let score = format!("**Proven: {proven} of {}.**", rows.len());
     assert!(rows.len() > 50 && page.contains(&score), "the page should say: {score}");
 }
+
+#[test]
+fn the_page_of_limits_names_flags_and_tests_that_are_there() {
+    let mut names = BTreeSet::new();
+    ["services", "shared"].iter().for_each(|folder| functions(&repository().join(folder), &mut names));
+    let read = |page: &str| std::fs::read_to_string(repository().join("docs").join(page)).unwrap();
+    let (page, flags) = (read("limits.md"), read("flags.md"));
+    let quoted: BTreeSet<&str> = page.split('`').skip(1).step_by(2).collect();
+    let known = |quoted: &str| match quoted.strip_prefix("--") {
+        Some(flag) => flags.contains(&format!("`--{flag}=")),
+        // What is written as one word in lower case and is neither a metric nor a command is a test.
+        None => {
+            !quoted.contains('_')
+                || quoted.starts_with("farview_")
+                || quoted.contains("_total")
+                || names.contains(quoted)
+        }
+    };
+    let wrong: Vec<_> = quoted.iter().filter(|quoted| !known(quoted)).collect();
+    assert!(quoted.len() > 30 && wrong.is_empty(), "{wrong:?}");
+    let rows = page.lines().filter(|line| line.starts_with("| `--"));
+    for row in rows {
+        assert_eq!(row.matches(" | ").count(), 3, "{row}");
+        assert!(row.split(" | ").last().unwrap().contains('`'), "{row}");
+    }
+}

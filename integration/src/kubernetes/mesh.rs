@@ -41,7 +41,7 @@ type Labels = Vec<(&'static str, &'static str)>;
 pub struct Service {
     _envoy: Child,
     /// Keeps the servers going.
-    _servers: JoinSet<()>,
+    _servers: JoinSet<std::io::Result<()>>,
     client: reqwest::Client,
     proxy: SocketAddr,
     admin: SocketAddr,
@@ -261,14 +261,10 @@ fn exporter(path: &str, registry: Registry) -> Router {
 }
 
 /// Serves on a free port.
-async fn serve(servers: &mut JoinSet<()>, router: Router) -> anyhow::Result<SocketAddr> {
+async fn serve(servers: &mut JoinSet<std::io::Result<()>>, router: Router) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
-    servers.spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            eprintln!("{address} serves no more: {error}");
-        }
-    });
+    servers.spawn(axum::serve(listener, router).into_future());
     Ok(address)
 }
 

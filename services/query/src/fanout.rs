@@ -512,11 +512,10 @@ impl Merging {
             return Err(cancelled());
         }
         // A limit that the query hit must not be taken for a store that is down.
-        if self.run.partial_response == PartialResponse::Abort || error.kind == ErrorKind::Invalid {
+        if error.kind == ErrorKind::Invalid {
             return Err(error.within(format_args!("endpoint {}", endpoint.address)));
         }
-        self.run.failed(endpoint, &error);
-        Ok(())
+        self.run.failed(endpoint, error)
     }
 
     /// Returns whether anybody still listens.
@@ -602,10 +601,7 @@ impl Fanout {
                     all.extend(answer.values);
                     answer.warnings.iter().try_for_each(|text| run.failed_below(&endpoint.address, text))?;
                 }
-                Err(error) if run.partial_response == PartialResponse::Abort => {
-                    return Err(error.within(format_args!("endpoint {}", endpoint.address)));
-                }
-                Err(error) => run.failed(endpoint, &error),
+                Err(error) => run.failed(endpoint, error)?,
             }
         }
         Ok(all.into_iter().collect())

@@ -7,8 +7,8 @@ use crate::run::QueryRun;
 use farview_channels::{Channel, Measured};
 use farview_model::{ErrorKind, Matcher, TimeRange};
 use farview_proto::thanos::{self, Label, LabelSet};
+use farview_storeapi::StoreError;
 use farview_storeapi::request::{matchers_to_proto, strategy};
-use farview_storeapi::{PartialResponse, StoreError};
 use futures::future::join_all;
 use prost_types::Timestamp;
 use std::collections::BTreeMap;
@@ -71,10 +71,7 @@ impl Federate {
         for (endpoint, answer) in matching.chosen.iter().zip(answers) {
             match answer {
                 Ok(items) => all.extend(items.into_iter().map(|item| (endpoint.address.clone(), item))),
-                Err(error) if run.partial_response == PartialResponse::Abort => {
-                    return Err(error.within(format_args!("endpoint {}", endpoint.address)));
-                }
-                Err(error) => run.failed(endpoint, &error),
+                Err(error) => run.failed(endpoint, error)?,
             }
         }
         Ok(all)

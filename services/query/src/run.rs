@@ -185,7 +185,17 @@ impl QueryRun {
     }
 
     /// Notes that an endpoint failed in mid-answer.
-    pub(crate) fn failed(&self, endpoint: &Endpoint, error: &StoreError) {
+    ///
+    /// # Errors
+    /// The same, if a partial answer will not do.
+    pub(crate) fn failed(&self, endpoint: &Endpoint, mut error: StoreError) -> Result<(), StoreError> {
+        // The library's text does not know what set its limit.
+        if error.message.contains("decoded message length too large") {
+            error.message += " (--query.max-message-bytes)";
+        }
+        if self.partial_response == PartialResponse::Abort {
+            return Err(error.within(format_args!("endpoint {}", endpoint.address)));
+        }
         let component = endpoint.info.as_ref().map_or("endpoint", |info| info.component.as_str());
         let sets: Vec<String> =
             endpoint.info.iter().flat_map(|info| &info.label_sets).take(3).map(ToString::to_string).collect();
@@ -197,6 +207,7 @@ impl QueryRun {
         said.incomplete = true;
         said.accounts.entry(endpoint.address.clone()).or_default().error = Some(error.to_string());
         said.warnings.add(text);
+        Ok(())
     }
 
     /// Passes on what an endpoint says that its own answer lacks.

@@ -235,6 +235,24 @@ async fn a_client_that_leaves_ends_the_work_of_the_stores() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_too_large_names_the_flag() {
+    let large = answers(vec![Frame::Series(vec![of_west(&"x".repeat(100_000))])]);
+    is_flagged(store(info(WEST), large).await, &["--query.max-message-bytes=64KiB"], "--query.max-message-bytes").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_takes_too_long_ends_and_is_counted() {
+    let bad = store(info(WEST), streams(|| stream::pending().boxed())).await;
+    let query = query(&[&bad], &["--query.timeout=500ms"]).await;
+    let answer = query.instant("up", "").await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.json()["errorType"], "timeout", "{answer:?}");
+    let hit = "farview_query_limits_hit_total{limit=\"--query.timeout\"} 1";
+    assert!(query.get("/metrics").await.text.contains(hit));
+    eventually("the store is left alone", async || bad.fake.open.load(Ordering::SeqCst) == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_query_stands_in_the_file_of_active_ones_as_long_as_it_runs() {
     let bad = store(info(WEST), streams(|| stream::pending().boxed())).await;
     let dir = tempfile::tempdir().unwrap();

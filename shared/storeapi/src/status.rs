@@ -22,9 +22,10 @@ pub const fn code(kind: ErrorKind) -> Code {
 /// Returns the kind of error that a gRPC code tells of.
 pub const fn kind(code: Code) -> ErrorKind {
     match code {
-        Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition | Code::Unimplemented => ErrorKind::Invalid,
+        Code::InvalidArgument | Code::FailedPrecondition | Code::Unimplemented => ErrorKind::Invalid,
         Code::NotFound => ErrorKind::NotFound,
-        Code::ResourceExhausted => ErrorKind::LimitExceeded,
+        // tonic's code for a message that is too large.
+        Code::ResourceExhausted | Code::OutOfRange => ErrorKind::LimitExceeded,
         Code::DeadlineExceeded => ErrorKind::Timeout,
         Code::Cancelled => ErrorKind::Cancelled,
         Code::DataLoss => ErrorKind::Corrupt,
