@@ -38,6 +38,20 @@ fn every_test_that_the_page_of_faults_names_is_there() {
 }
 
 #[test]
+fn every_test_that_the_page_of_the_language_names_is_there() {
+    let mut names = BTreeSet::new();
+    ["services", "shared"].iter().for_each(|folder| functions(&repository().join(folder), &mut names));
+    let page = std::fs::read_to_string(repository().join("docs/promql.md")).unwrap();
+    let differences = page.split("Not equal to Prometheus").nth(1).unwrap();
+    let points: Vec<&str> = differences.split("\n- ").skip(1).collect();
+    for point in &points {
+        let tests: Vec<_> = point.split('`').skip(1).step_by(2).filter(|name| names.contains(*name)).collect();
+        assert!(!tests.is_empty(), "no test shows: {point}");
+    }
+    assert!(points.len() >= 4, "{points:?}");
+}
+
+#[test]
 fn the_page_of_limits_names_flags_and_tests_that_are_there() {
     let mut names = BTreeSet::new();
     ["services", "shared"].iter().for_each(|folder| functions(&repository().join(folder), &mut names));

@@ -414,3 +414,28 @@ fn which_of_equal_values_leaves_the_heap_of_topk_is_as_in_prometheus() {
     names.sort();
     assert_eq!(names, ["1", "2", "3"]);
 }
+
+#[test]
+fn the_x_functions_are_the_anchored_ones() {
+    let none = f64::NAN;
+    let storage = storage(&[("__name__=m,a=1", &[0.0, 10.0, none, 25.0, 2.0, 8.0, 8.0, 9.5])]);
+    for (ours, prometheus) in [
+        ("xrate(m[3m])", "rate(m[3m] anchored)"),
+        ("xincrease(m[150s])", "increase(m[150s] anchored)"),
+        ("xdelta(m[2m])", "delta(m[2m] anchored)"),
+    ] {
+        let (a, b) = (range(&storage, ours, 8).unwrap(), range(&storage, prometheus, 8).unwrap());
+        assert!(!a.is_empty(), "{ours}");
+        assert_eq!(format!("{:?}", values(&a)), format!("{:?}", values(&b)), "{ours}");
+    }
+}
+
+#[test]
+fn of_equal_samples_the_first_by_labels_is_taken() {
+    let storage = storage(&[("__name__=m,a=3", &[1.0]), ("__name__=m,a=1", &[1.0]), ("__name__=m,a=2", &[1.0])]);
+    for query in ["topk(2, m)", "bottomk(2, m)"] {
+        let taken: Vec<String> =
+            values(&range(&storage, query, 0).unwrap()).into_iter().map(|(labels, _)| labels).collect();
+        assert_eq!(taken, ["{__name__=\"m\", a=\"1\"}", "{__name__=\"m\", a=\"2\"}"], "{query}");
+    }
+}
